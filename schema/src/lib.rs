@@ -1,0 +1,11 @@
+//! What engine and workers agree on: ids, faults, steps, messages, the site file and the tables. No I/O.
+
+pub mod fault;
+pub mod ids;
+pub mod site;
+pub mod step;
+pub mod steps;
+#[cfg(feature = "database")]
+pub mod tables;
+pub mod time;
+pub mod wire;

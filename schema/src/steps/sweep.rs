@@ -1,0 +1,64 @@
+//! Steps of `sweep-store`: packs without users, and what dead operations left behind.
+
+use super::Step;
+use crate::ids::{OperationId, PackId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Lists what is in a store and belongs to no committed object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct List {
+    /// The store.
+    pub store: String,
+    /// Only what the store wrote at least this many seconds ago, by the store's own clock.
+    pub older_than_s: u64,
+    /// How many of each kind to report at the most; later sweeps find the rest.
+    pub limit: u32,
+}
+
+/// What `sweep.list` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Listed {
+    /// Packs of operations without a `ready`, with their lengths. Some are still used by other objects, some
+    /// belong to operations under way: the engine decides.
+    pub packs: Vec<super::object::Sealed>,
+    /// Operations that have files below `objects/` but no `ready`, or an `aborted`.
+    pub objects: Vec<OperationId>,
+    /// Keys that are nobody's of ours: reported, never touched (the first hundred).
+    pub foreign: Vec<String>,
+}
+
+impl Step for List {
+    const NAME: &'static str = "sweep.list";
+    type Input = ();
+    type Output = Listed;
+}
+
+/// Removes packs, and all files below `objects/` of operations that are over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Delete {
+    /// The store.
+    pub store: String,
+}
+
+/// What the engine chose to remove.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Chosen {
+    /// Packs.
+    pub packs: Vec<PackId>,
+    /// Operations whose files below `objects/` go.
+    pub objects: Vec<OperationId>,
+}
+
+/// What `sweep.delete` removed: all that was chosen, confirmed absent by the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Deleted {
+    /// Number of keys removed.
+    pub keys: u64,
+}
+
+impl Step for Delete {
+    const NAME: &'static str = "sweep.delete";
+    type Input = Chosen;
+    type Output = Deleted;
+}
