@@ -343,9 +343,12 @@ impl Site {
 }
 
 fn check_numbers(what: &str, name: &str, capacity: Size, overcommit: f64, threshold: f64) -> Result<(), Fault> {
-    let ok = capacity.0 > 0 && capacity.0 <= 1 << 60 && (1.0..=1000.0).contains(&overcommit) && threshold > 0.0 && threshold <= 1.0;
+    let ok =
+        capacity.0 > 0 && capacity.0 <= 1 << 60 && (1.0..=1000.0).contains(&overcommit) && threshold > 0.0 && threshold <= 1.0;
     ok.then_some(()).ok_or_else(|| {
-        invalid(format!("{what} `{name}`: capacity is over 0 and up to 1 EiB, overcommit 1 to 1000, threshold over 0 and up to 1"))
+        invalid(format!(
+            "{what} `{name}`: capacity is over 0 and up to 1 EiB, overcommit 1 to 1000, threshold over 0 and up to 1"
+        ))
     })
 }
 

@@ -1,0 +1,1 @@
+//! The tables, as sea-orm entities.

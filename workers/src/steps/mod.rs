@@ -1,0 +1,101 @@
+//! What a worker can do: one handler for each step, in one list.
+
+use crate::{hypervisor::Hypervisor, lease::Lease, store::Store};
+use futures::future::BoxFuture;
+use longshore_schema::{
+    fault::{Fault, code},
+    step::{Attempt, Step},
+};
+use serde_json::Value;
+use std::{collections::HashMap, sync::Arc};
+
+/// The places that this worker reaches, opened.
+#[derive(Default)]
+pub struct Reach {
+    /// By the pool's name.
+    pub pools: HashMap<String, Arc<dyn Hypervisor>>,
+    /// By the store's name.
+    pub stores: HashMap<String, OpenStore>,
+}
+
+/// A store that was opened and whose `store.json` was read and checked.
+#[derive(Clone)]
+pub struct OpenStore {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Bytes of an extent.
+    pub extent_size: u32,
+}
+
+/// Everything that one attempt of a step may use.
+#[derive(Clone)]
+pub struct Context {
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// Says how long it may act; carries progress and sealed packs.
+    pub lease: Arc<Lease>,
+    /// Bytes that the operation may write, all attempts together.
+    pub may_write: Option<u64>,
+    /// The places.
+    pub reach: Arc<Reach>,
+}
+
+impl Context {
+    /// The pool, or `pool.unreachable`.
+    pub fn pool(&self, name: &str) -> Result<Arc<dyn Hypervisor>, Fault> {
+        let found = self.reach.pools.get(name).cloned();
+        found.ok_or_else(|| Fault::transient(code::POOL_UNREACHABLE, format!("this worker doesn't reach pool {name}")))
+    }
+
+    /// The store, or `store.unavailable`.
+    pub fn store(&self, name: &str) -> Result<OpenStore, Fault> {
+        let found = self.reach.stores.get(name).cloned();
+        found.ok_or_else(|| Fault::transient(code::STORE_UNAVAILABLE, format!("this worker doesn't reach store {name}")))
+    }
+}
+
+type Handler = Box<dyn Fn(Context, Value, Value) -> BoxFuture<'static, Result<Value, Fault>> + Send + Sync>;
+
+/// Handlers by step name.
+#[derive(Default)]
+pub struct Handlers(HashMap<&'static str, Handler>);
+
+impl Handlers {
+    /// The same with a handler for step `S`. Panics if there is one already: the list is wrong.
+    pub fn on<S, F, Running>(mut self, run: F) -> Handlers
+    where
+        S: Step,
+        F: Fn(Context, S, S::Input) -> Running + Send + Sync + Copy + 'static,
+        Running: Future<Output = Result<S::Output, Fault>> + Send,
+    {
+        let handler: Handler = Box::new(move |context, args, input| {
+            Box::pin(async move {
+                let step = serde_json::from_value::<S>(args).map_err(|error| malformed(S::NAME, &error))?;
+                let input = serde_json::from_value::<S::Input>(input).map_err(|error| malformed(S::NAME, &error))?;
+                let output = run(context, step, input).await?;
+                serde_json::to_value(output).map_err(|error| malformed(S::NAME, &error))
+            })
+        });
+        assert!(self.0.insert(S::NAME, handler).is_none(), "two handlers for {}", S::NAME);
+        self
+    }
+
+    /// Runs one attempt to its end. Dropping the future stops it; what it had begun outside has the attempt in its name.
+    pub async fn run(&self, name: &str, context: Context, args: Value, input: Value) -> Result<Value, Fault> {
+        match self.0.get(name) {
+            Some(handler) => handler(context, args, input).await,
+            None => Err(Fault::transient(code::STEP_UNKNOWN, format!("this worker's version doesn't know step {name}"))),
+        }
+    }
+
+    /// The names of the steps that have a handler, sorted.
+    pub fn names(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.0.keys().copied().collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn malformed(step: &str, error: &serde_json::Error) -> Fault {
+    Fault::permanent(code::INTERNAL, format!("read the arguments of {step}: {error}"))
+}
