@@ -2,6 +2,8 @@
 
 pub mod fault;
 pub mod ids;
+#[cfg(feature = "database")]
+pub mod migrations;
 pub mod site;
 pub mod step;
 pub mod steps;

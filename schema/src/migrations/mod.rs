@@ -1,0 +1,16 @@
+//! Migrations: forward only, alphabetical, each its own file. A later one may add; it never rewrites history.
+
+mod m0001_spine;
+
+use sea_orm_migration::prelude::*;
+
+/// Brings a database up to this version.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_spine::Migration)]
+    }
+}
