@@ -16,6 +16,7 @@ use longshore_schema::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::sync::Arc;
 pub use step::{StepState, Track};
 
 /// Failures of one step in a row after which an operation turns back, or asks for attention if it can't.
@@ -55,7 +56,7 @@ pub struct Operation {
     /// Which.
     pub id: OperationId,
     /// What it does.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// Where it is.
     pub state: State,
     /// One for each step of the plan.
@@ -227,7 +228,8 @@ pub fn transition(operation: &mut Operation, event: &Event) -> Result<Vec<Effect
 
 impl Operation {
     /// An operation before its first event.
-    pub fn new(id: OperationId, plan: Plan) -> Operation {
+    pub fn new(id: OperationId, plan: impl Into<Arc<Plan>>) -> Operation {
+        let plan = plan.into();
         let steps = vec![Track::default(); plan.steps.len()];
         Operation {
             id,
@@ -348,7 +350,10 @@ impl Operation {
             Way::Probe if output.is_null() => {
                 self.steps[seq].state = StepState::Faulted;
                 let fault = self.stop.take().or(self.fault.take());
-                self.turn_back(fault.unwrap_or_else(|| Fault::permanent(code::INTERNAL, "the commit didn't take effect")), effects);
+                self.turn_back(
+                    fault.unwrap_or_else(|| Fault::permanent(code::INTERNAL, "the commit didn't take effect")),
+                    effects,
+                );
             }
             Way::Do | Way::Probe => {
                 self.steps[seq].state = StepState::Done { output: output.clone() };
@@ -410,7 +415,8 @@ impl Operation {
 
     fn lease_lost(&mut self, attempt: Attempt, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
         let seq = self.expect_attempt(attempt)?;
-        let fault = Fault::transient(code::LEASE_LOST, format!("attempt {} of {} fell silent", attempt.n, self.plan.steps[seq].name));
+        let fault =
+            Fault::transient(code::LEASE_LOST, format!("attempt {} of {} fell silent", attempt.n, self.plan.steps[seq].name));
         self.fault(seq, attempt, &fault, effects);
         Ok(())
     }
@@ -612,7 +618,7 @@ impl Operation {
     fn backward(&mut self, effects: &mut Vec<Effect>) {
         let State::Destroying(end) = self.state else { return };
         while let Some(seq) = self.steps.iter().rposition(|it| !it.state.is_clean()) {
-            let planned = &self.plan.steps[seq];
+            let planned = &self.plan.clone().steps[seq];
             match &self.steps[seq].state {
                 StepState::Done { .. } | StepState::Faulted if planned.needs_undo(end) => {
                     self.send(seq, Way::Undo, effects);

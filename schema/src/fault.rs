@@ -117,6 +117,8 @@ pub mod code {
         VOLUME_IN_USE = "volume.in-use";
         /// No such volume, or no such snapshot in it.
         VOLUME_MISSING = "volume.missing";
+        /// A volume's name must be a plain file name.
+        VOLUME_NAME_INVALID = "volume.name-invalid";
         /// Reading the volume failed.
         VOLUME_READ_FAILED = "volume.read-failed";
         /// Writing the volume failed.

@@ -76,7 +76,11 @@ impl StepState {
     pub fn is_clean(&self) -> bool {
         match self {
             StepState::Planned | StepState::Undone | StepState::Abandoned => true,
-            StepState::Sent { .. } | StepState::Running { .. } | StepState::Resting { .. } | StepState::Done { .. } | StepState::Faulted => false,
+            StepState::Sent { .. }
+            | StepState::Running { .. }
+            | StepState::Resting { .. }
+            | StepState::Done { .. }
+            | StepState::Faulted => false,
         }
     }
 

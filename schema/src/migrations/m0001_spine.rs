@@ -31,7 +31,9 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let db = manager.get_connection();
         let (types, guard) = match manager.get_database_backend() {
-            DatabaseBackend::Postgres => ([("BLOB_ID", "uuid"), ("JSON", "jsonb"), ("BYTES", "bytea"), ("SERIAL", "serial")], POSTGRES_GUARD),
+            DatabaseBackend::Postgres => {
+                ([("BLOB_ID", "uuid"), ("JSON", "jsonb"), ("BYTES", "bytea"), ("SERIAL", "serial")], POSTGRES_GUARD)
+            }
             _ => ([("BLOB_ID", "blob"), ("JSON", "text"), ("BYTES", "blob"), ("SERIAL", "integer")], SQLITE_GUARD),
         };
         let sql = types.iter().fold(TABLES.to_owned(), |sql, (from, to)| sql.replace(from, to));

@@ -1,0 +1,193 @@
+//! The clock: finds what is due by the database's time and hands it to the journal. It is the backstop of
+//! everything: with every message lost, it still brings every operation to its end. Any number of engines may
+//! run one; what two of them find, one of them does.
+
+use crate::{
+    command::Command,
+    config::Config,
+    database::{self, Database},
+    journal::{Item, Journal, rows},
+    machine::{Event, StepState},
+    operation::{Operation as _, sweep_store::SweepStore},
+    plan::{Plan, Work},
+};
+use futures::future::join_all;
+use longshore_schema::{
+    ids::OperationId,
+    step::{Attempt, Pace, Way},
+    tables::{operation, outbox, pack, place, queue, step},
+    time::Timestamp,
+};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// How many due things of a kind are handled in one tick.
+const LIMIT: u64 = 256;
+
+/// Ticks until `stop`.
+pub async fn run(database: Database, journal: Journal, config: Config, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(config.tick_ms));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut count = 0u64;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => (),
+            () = stop.cancelled() => return,
+        }
+        count += 1;
+        if let Err(error) = tick(&database, &journal, config, count).await {
+            tracing::warn!(error = format!("{error:#}"), "the clock could not look for what is due");
+        }
+    }
+}
+
+/// One look at everything that may be due.
+async fn tick(database: &Database, journal: &Journal, config: Config, count: u64) -> anyhow::Result<()> {
+    let now = database::now(database.read()).await?;
+    let mut items = due_steps(database, now).await?;
+    items.extend(deadlines(database, now).await?);
+    items.extend(destroys(database).await?);
+    items.extend(waiting_places(database).await?);
+    items.extend(queues(database).await?);
+    if count.is_multiple_of(10) || config.sweep_every_s <= 1 {
+        items.extend(sweeps(database, now, config).await?);
+    }
+    let absorbed = join_all(items.into_iter().map(|item| journal.absorb(item))).await;
+    for failed in absorbed.into_iter().filter_map(Result::err) {
+        tracing::warn!(error = format!("{failed:#}"), "something due could not be absorbed");
+    }
+    Ok(())
+}
+
+/// Retries whose pause is over, and attempts whose start, bound or lease is.
+async fn due_steps(database: &Database, now: Timestamp) -> anyhow::Result<Vec<Item>> {
+    let due = step::Entity::find().filter(step::Column::DueAt.lte(now.0)).order_by_asc(step::Column::DueAt).limit(LIMIT);
+    let rows = due.all(database.read()).await?;
+    let ids: BTreeSet<_> = rows.iter().map(|it| it.operation_id).collect();
+    let operations = operation::Entity::find().filter(operation::Column::Id.is_in(ids)).all(database.read()).await?;
+    let mut items = vec![];
+    for row in rows {
+        let Some(owner) = operations.iter().find(|it| it.id == row.operation_id) else { continue };
+        match due_event(owner, &row) {
+            Ok(Some(event)) => items.push(Item::Due { operation: OperationId(row.operation_id), event }),
+            Ok(None) => (),
+            Err(error) => {
+                tracing::error!(operation.id = %row.operation_id, error = format!("{error:#}"), "a due step can't be read")
+            }
+        }
+    }
+    Ok(items)
+}
+
+fn due_event(owner: &operation::Model, row: &step::Model) -> anyhow::Result<Option<Event>> {
+    let operation = rows::operation_of(owner, std::slice::from_ref(row))?;
+    let seq = u16::try_from(row.seq)?;
+    let track = &operation.steps[usize::from(seq)];
+    let attempt = |n, way| Attempt { operation: operation.id, seq, n, way };
+    Ok(match track.state {
+        StepState::Resting { way } => Some(Event::TimerFired { attempt: attempt(track.n + 1, way) }),
+        StepState::Running { way, .. } => Some(Event::LeaseLost { attempt: attempt(track.n, way) }),
+        StepState::Sent { way } => match pace(&operation.plan, usize::from(seq), way) {
+            // Its start would have been refused: nobody runs it.
+            Some(Pace::Long { .. }) => Some(Event::Unstarted { attempt: attempt(track.n, way) }),
+            Some(Pace::Short { .. }) | None => Some(Event::LeaseLost { attempt: attempt(track.n, way) }),
+        },
+        StepState::Planned | StepState::Done { .. } | StepState::Faulted | StepState::Undone | StepState::Abandoned => None,
+    })
+}
+
+fn pace(plan: &Plan, seq: usize, way: Way) -> Option<Pace> {
+    let planned = plan.steps.get(seq)?;
+    let call = match (way, &planned.work) {
+        (Way::Do, Work::Worker(call)) => Some(call),
+        (Way::Do, Work::Engine(_)) => None,
+        (Way::Probe, _) => planned.probe.as_ref(),
+        (Way::Undo, _) => planned.undo.as_ref().map(|it| &it.call),
+    };
+    call.map(|it| it.pace)
+}
+
+async fn deadlines(database: &Database, now: Timestamp) -> anyhow::Result<Vec<Item>> {
+    let over = operation::Entity::find()
+        .select_only()
+        .column(operation::Column::Id)
+        .filter(operation::Column::State.is_in(["allocated", "copying"]))
+        .filter(operation::Column::Deadline.lte(now.0))
+        .filter(operation::Column::StopRequested.eq(false))
+        .order_by_asc(operation::Column::Deadline)
+        .limit(LIMIT);
+    let ids: Vec<uuid::Uuid> = over.into_tuple().all(database.read()).await?;
+    Ok(ids.into_iter().map(|id| Item::Due { operation: OperationId(id), event: Event::DeadlinePassed }).collect())
+}
+
+/// Objects whose destruction was asked for while they were held, and that nobody holds any more.
+async fn destroys(database: &Database) -> anyhow::Result<Vec<Item>> {
+    let free = operation::Entity::find()
+        .select_only()
+        .column(operation::Column::Id)
+        .filter(operation::Column::State.eq("ready"))
+        .filter(operation::Column::DestroyRequested.eq(true))
+        .filter(operation::Column::Holders.eq(0))
+        .limit(LIMIT);
+    let ids: Vec<uuid::Uuid> = free.into_tuple().all(database.read()).await?;
+    Ok(ids.into_iter().map(|id| Item::Due { operation: OperationId(id), event: Event::HoldsGone }).collect())
+}
+
+async fn waiting_places(database: &Database) -> anyhow::Result<Vec<Item>> {
+    let waiting = operation::Entity::find()
+        .select_only()
+        .column(operation::Column::WaitingPlace)
+        .filter(operation::Column::WaitingPlace.is_not_null())
+        .distinct();
+    let places: Vec<String> = waiting.into_tuple().all(database.read()).await?;
+    Ok(places.into_iter().map(Item::Wake).collect())
+}
+
+/// Queues for which something waits in the database.
+async fn queues(database: &Database) -> anyhow::Result<Vec<Item>> {
+    let unsent = step::Entity::find()
+        .select_only()
+        .column(step::Column::Queue)
+        .filter(step::Column::State.eq("sent"))
+        .filter(step::Column::StartBefore.is_null())
+        .distinct();
+    let names: Vec<String> = unsent.into_tuple().all(database.read()).await?;
+    Ok(names.into_iter().map(Item::Refill).collect())
+}
+
+/// Stores in which packs are due to be removed get a sweep, one for each period.
+async fn sweeps(database: &Database, now: Timestamp, config: Config) -> anyhow::Result<Vec<Item>> {
+    let due = pack::Entity::find()
+        .select_only()
+        .column(pack::Column::PlaceId)
+        .filter(pack::Column::State.ne("live"))
+        .filter(pack::Column::NotBefore.lt(now.0))
+        .distinct();
+    let places: Vec<i32> = due.into_tuple().all(database.read()).await?;
+    let stores = place::Entity::find().filter(place::Column::Id.is_in(places)).all(database.read()).await?;
+    let period = now.0 / (i64::from(config.sweep_every_s.max(1)) * 1_000_000);
+    let sweep = |store: place::Model| Command {
+        kind: SweepStore::KIND.to_owned(),
+        // Engines that find the same agree on the message id: one sweep.
+        message_id: format!("sweep/{}/{period}", store.name),
+        user: "engine".to_owned(),
+        tenant: None,
+        reply_to: None,
+        correlation_id: None,
+        priority: 0,
+        body: serde_json::json!({"store": store.name}),
+    };
+    Ok(stores.into_iter().map(|store| Item::Command(Arc::new(sweep(store)))).collect())
+}
+
+/// How many messages wait to be sent, and since when: for metrics.
+pub async fn outbox_length(database: &Database) -> anyhow::Result<u64> {
+    use sea_orm::PaginatorTrait;
+    Ok(outbox::Entity::find().count(database.read()).await?)
+}
+
+/// How many unstarted steps are counted in each queue: for metrics.
+pub async fn queue_lengths(database: &Database) -> anyhow::Result<Vec<queue::Model>> {
+    Ok(queue::Entity::find().all(database.read()).await?)
+}

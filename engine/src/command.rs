@@ -1,0 +1,238 @@
+//! Commands: idempotent by user and message id, planned from a reading of the world, or applied to an existing
+//! operation. A command that is refused makes no operation; the refusal is remembered with its message id.
+
+use crate::{
+    database::Failed,
+    journal::{rows::state_name, unit::Unit},
+    machine::{Event, Operation, State},
+    operation, request,
+    world::Asked,
+    world_read,
+};
+use longshore_schema::{
+    fault::{Fault, code},
+    ids::OperationId,
+    tables::{claim, hold, message_seen, operation as operation_table, tenant_user},
+    wire::Reply,
+};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, TryInsertResult, sea_query::Expr,
+};
+use serde_json::Value;
+
+/// A command as it arrived.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// The routing key.
+    pub kind: String,
+    /// With the user, the idempotency key.
+    pub message_id: String,
+    /// The broker's user, checked by the broker; `local` over the unix socket.
+    pub user: String,
+    /// The tenant that the user wants to act for.
+    pub tenant: Option<String>,
+    /// Where the reply goes.
+    pub reply_to: Option<String>,
+    /// Copied to the reply.
+    pub correlation_id: Option<String>,
+    /// 0 to 9.
+    pub priority: u8,
+    /// The body.
+    pub body: Value,
+}
+
+/// Absorbs one command: the same message gets the same answer for ever.
+pub async fn absorb(unit: &mut Unit<'_>, command: &Command) -> Result<Reply, Failed> {
+    let digest = serde_json_canonicalizer::to_vec(&serde_json::json!([command.kind, command.body]))?;
+    let digest = blake3::hash(&digest).as_bytes().to_vec();
+    let tenant = match tenant_of(unit, command).await? {
+        Ok(tenant) => tenant,
+        Err(fault) => return Ok(answer(unit, command, refused(fault))),
+    };
+    let key = (tenant.clone(), command.user.clone(), command.message_id.clone());
+    if let Some(seen) = message_seen::Entity::find_by_id(key).one(unit.tx()).await? {
+        let reply = if seen.digest == digest {
+            Reply { duplicate: true, ..serde_json::from_value(seen.reply)? }
+        } else {
+            let why = format!("message id {} was used before with another body; use a new one", command.message_id);
+            refused(Fault::permanent(code::COMMAND_ID_REUSED, why))
+        };
+        return Ok(answer(unit, command, reply));
+    }
+    let done = match request::find(&command.kind) {
+        Some(request) => request::absorb(unit, request, command, &tenant).await?,
+        None => accept(unit, command, &tenant).await?,
+    };
+    let reply = done.unwrap_or_else(refused);
+    let seen = message_seen::ActiveModel {
+        tenant: Set(tenant),
+        user_name: Set(command.user.clone()),
+        message_id: Set(command.message_id.clone()),
+        digest: Set(digest),
+        reply: Set(serde_json::to_value(&reply)?),
+        at: Set(unit.now().0),
+    };
+    message_seen::Entity::insert(seen).exec_without_returning(unit.tx()).await?;
+    Ok(answer(unit, command, reply))
+}
+
+fn answer(unit: &mut Unit<'_>, command: &Command, reply: Reply) -> Reply {
+    if let (Some(reply_to), Ok(body)) = (&command.reply_to, serde_json::to_value(&reply)) {
+        unit.reply(reply_to, command.correlation_id.as_deref(), &body);
+    }
+    reply
+}
+
+/// A refusal.
+pub fn refused(fault: Fault) -> Reply {
+    Reply { accepted: false, operation: None, duplicate: false, state: None, waiting_for: None, fault: Some(fault) }
+}
+
+/// Without users in the site, everyone is the one tenant `default`.
+async fn tenant_of(unit: &Unit<'_>, command: &Command) -> Result<Result<String, Fault>, Failed> {
+    let users = tenant_user::Entity::find();
+    let any = users.clone().one(unit.tx()).await?.is_some();
+    if !any || command.user == LOCAL {
+        return Ok(Ok(command.tenant.clone().filter(|_| any || command.user == LOCAL).unwrap_or_else(|| "default".into())));
+    }
+    let allowed = users.filter(tenant_user::Column::UserName.eq(&command.user)).all(unit.tx()).await?;
+    let found = match &command.tenant {
+        Some(tenant) => allowed.iter().find(|it| it.tenant == *tenant),
+        None => allowed.iter().find(|it| it.is_default),
+    };
+    Ok(found.map(|it| it.tenant.clone()).ok_or_else(|| {
+        let tenant = command.tenant.as_deref().unwrap_or("any tenant");
+        Fault::permanent(code::COMMAND_NOT_ALLOWED, format!("user {:?} may not act for {tenant}", command.user))
+    }))
+}
+
+/// The user of the unix socket: whoever may open it owns the database.
+pub const LOCAL: &str = "local";
+
+/// Plans a new operation and lets it run until it waits for somebody.
+async fn accept(unit: &mut Unit<'_>, command: &Command, tenant: &str) -> Result<Result<Reply, Fault>, Failed> {
+    let id = OperationId::new();
+    let asked = Asked { operation: id, tenant: tenant.to_owned(), at: unit.now() };
+    let kind = match operation::find(&command.kind) {
+        Ok(kind) => kind,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let touches = match kind.touches(&command.body, tenant) {
+        Ok(touches) => touches,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let world = world_read::read(unit.tx(), unit.now(), unit.config(), touches).await?;
+    let (plan, about) = match kind.plan(&command.body, &world, &asked) {
+        Ok(planned) => planned,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let now = unit.now().0;
+    let deadline_s = Ord::min(about.deadline_s.unwrap_or(unit.config().deadline_s), 366 * 86_400);
+    let row = operation_table::Model {
+        id: id.0,
+        kind: kind.name.to_owned(),
+        zone: about.zone,
+        tenant: tenant.to_owned(),
+        user_name: Some(command.user.clone()),
+        name: about.name,
+        subject: about.subject,
+        store: about.store,
+        state: state_name(State::Allocated).to_owned(),
+        end_state: None,
+        waiting_for: None,
+        waiting_place: None,
+        waiting_bytes: 0,
+        waiting_since: None,
+        params: command.body.clone(),
+        plan: serde_json::to_value(&plan)?,
+        output: None,
+        fault: None,
+        priority: i16::from(Ord::min(command.priority, 9)),
+        deadline: unit.now().plus_s(deadline_s).0,
+        stop_requested: false,
+        destroy_requested: false,
+        needs_attention: false,
+        holders: 0,
+        version: 0,
+        digest: vec![],
+        created_at: now,
+        updated_at: now,
+        last_used_at: now,
+    };
+    if let Err(fault) = bind(unit, id, &plan.claims, &plan.uses).await? {
+        return Ok(Err(fault));
+    }
+    unit.add(row, Operation::new(id, plan));
+    if let Err(ignored) = unit.apply(id, Event::Accepted, &format!("user:{}", command.user)).await? {
+        return Err(Failed::Internal(anyhow::anyhow!("a new operation: {ignored}")));
+    }
+    let loaded = unit.get(id).ok_or_else(|| Failed::Internal(anyhow::anyhow!("a new operation is lost")))?;
+    if loaded.operation().state == State::Failed {
+        // Nothing was done: the refusal is the answer, and there is no operation. What its end gave back stays so.
+        let fault = loaded.operation().fault.clone();
+        unit.withdraw(id);
+        return Ok(Err(fault.unwrap_or_else(|| Fault::permanent(code::INTERNAL, "it failed at once"))));
+    }
+    Ok(Ok(Reply {
+        accepted: true,
+        operation: Some(id),
+        duplicate: false,
+        state: Some(state_name(loaded.operation().state).to_owned()),
+        waiting_for: loaded.row().waiting_for.clone(),
+        fault: None,
+    }))
+}
+
+/// Takes claims and holds, all or nothing.
+async fn bind(
+    unit: &mut Unit<'_>,
+    id: OperationId,
+    claims: &[String],
+    uses: &[OperationId],
+) -> Result<Result<(), Fault>, Failed> {
+    let refuse = |fault: Fault| Ok(Err(fault));
+    let mut taken = vec![];
+    for resource in claims {
+        let row = claim::ActiveModel { resource: Set(resource.clone()), operation_id: Set(id.0) };
+        let inserted = claim::Entity::insert(row).on_conflict_do_nothing_on([claim::Column::Resource]);
+        if !matches!(inserted.exec_without_returning(unit.tx()).await?, TryInsertResult::Inserted(1)) {
+            unbind(unit, id, &taken).await?;
+            let owner = claim::Entity::find_by_id(resource.clone()).one(unit.tx()).await?;
+            let owner = owner.map_or_else(|| "another operation".to_owned(), |it| format!("operation {}", it.operation_id));
+            let what = resource.split_once(':').map_or(resource.as_str(), |(_, name)| name);
+            return refuse(Fault::transient(code::VOLUME_CLAIMED, format!("{owner} is at work on {what}")).retry_after(30));
+        }
+    }
+    for object in uses {
+        if unit.get(*object).is_some() {
+            return Err(Failed::Conflict(format!("object {object} changes in the same batch")));
+        }
+        let held = operation_table::Entity::update_many()
+            .col_expr(operation_table::Column::Holders, Expr::col(operation_table::Column::Holders).add(1))
+            .col_expr(operation_table::Column::LastUsedAt, Expr::val(unit.now().0))
+            .filter(operation_table::Column::Id.eq(object.0))
+            .filter(operation_table::Column::State.eq("ready"))
+            .filter(operation_table::Column::DestroyRequested.eq(false));
+        if held.exec(unit.tx()).await?.rows_affected != 1 {
+            unbind(unit, id, &taken).await?;
+            return refuse(Fault::permanent(code::OBJECT_GONE, format!("{object} is being destroyed")));
+        }
+        let row = hold::Model { object_id: object.0, holder_id: id.0, kind: "use".into() };
+        hold::Entity::insert(hold::ActiveModel::from(row).reset_all()).exec_without_returning(unit.tx()).await?;
+        taken.push(*object);
+    }
+    Ok(Ok(()))
+}
+
+async fn unbind(unit: &mut Unit<'_>, id: OperationId, taken: &[OperationId]) -> Result<(), Failed> {
+    claim::Entity::delete_many().filter(claim::Column::OperationId.eq(id.0)).exec(unit.tx()).await?;
+    hold::Entity::delete_many().filter(hold::Column::HolderId.eq(id.0)).exec(unit.tx()).await?;
+    for object in taken {
+        operation_table::Entity::update_many()
+            .col_expr(operation_table::Column::Holders, Expr::col(operation_table::Column::Holders).sub(1))
+            .filter(operation_table::Column::Id.eq(object.0))
+            .exec(unit.tx())
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! The database: SQLite (one writer, WAL) or PostgreSQL. Every transaction runs in a task of its own, since a
+//! future dropped inside begin or commit would poison the pool.
+
+use anyhow::{Context, bail};
+use futures::future::BoxFuture;
+use longshore_schema::{migrations::Migrator, time::Timestamp};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, SqlErr,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
+};
+use sea_orm_migration::MigratorTrait;
+use std::{fs::File, sync::Arc, time::Duration};
+
+/// A database, migrated to this version.
+#[derive(Debug, Clone)]
+pub struct Database {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    url: String,
+}
+
+/// Why a transaction didn't come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// Someone else was faster: read again, decide again.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// The database doesn't answer, or the answer to the commit was lost: what was to be done may be done.
+    #[error("{0}")]
+    Database(#[source] DbErr),
+    /// Something of ours is wrong.
+    #[error("{0:#}")]
+    Internal(anyhow::Error),
+}
+
+impl From<DbErr> for Failed {
+    fn from(error: DbErr) -> Failed {
+        let text = error.to_string();
+        let retryable =
+            ["40001", "40P01", "could not serialize", "deadlock detected", "database is locked", "database table is locked"];
+        match error.sql_err() {
+            Some(SqlErr::UniqueConstraintViolation(what)) => Failed::Conflict(what),
+            _ if retryable.iter().any(|it| text.contains(it)) => Failed::Conflict(text),
+            _ => Failed::Database(error),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Failed {
+        Failed::Internal(error)
+    }
+}
+
+impl From<serde_json::Error> for Failed {
+    fn from(error: serde_json::Error) -> Failed {
+        Failed::Internal(error.into())
+    }
+}
+
+impl Database {
+    /// Connects to `sqlite://PATH` or `postgres://…` and brings it up to this version. Error texts hold no password.
+    pub async fn open(url: &str) -> anyhow::Result<Database> {
+        let database = Database::connect(url).await?;
+        Migrator::up(&database.writer, None).await.context("migrate the database")?;
+        database.first_row().await?;
+        Ok(database)
+    }
+
+    /// Connects without migrating; fails if the database isn't of this version.
+    pub async fn connect(url: &str) -> anyhow::Result<Database> {
+        let shown = hide_password(url);
+        let (writer, reader) = if url.starts_with("sqlite:") {
+            let open = |connections, query_only: bool| sqlite(url, connections, query_only);
+            let writer = sea_orm::Database::connect(open(1, false)).await.with_context(|| format!("open {shown}"))?;
+            let reader = sea_orm::Database::connect(open(4, true)).await.with_context(|| format!("open {shown}"))?;
+            (writer, reader)
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let connection = sea_orm::Database::connect(postgres(url)).await.with_context(|| format!("connect to {shown}"))?;
+            (connection.clone(), connection)
+        } else {
+            bail!("the database is sqlite://PATH or postgres://USER@HOST/NAME, not {shown}");
+        };
+        Ok(Database { writer, reader, url: url.to_owned() })
+    }
+
+    /// For reading outside of transactions.
+    pub fn read(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// Whether it is the embedded one.
+    pub fn is_sqlite(&self) -> bool {
+        self.writer.get_database_backend() == DatabaseBackend::Sqlite
+    }
+
+    /// Runs `work` in one transaction, in a task of its own. An error rolls back; an error of the commit is `Database`.
+    pub async fn transact<T, F>(&self, work: F) -> Result<T, Failed>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T, Failed>> + Send + 'static,
+    {
+        let writer = self.writer.clone();
+        let task = tokio::spawn(async move {
+            let options = TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            };
+            let transaction = writer.begin_with_options(options).await?;
+            match work(&transaction).await {
+                Ok(done) => {
+                    transaction.commit().await?;
+                    Ok(done)
+                }
+                Err(failed) => {
+                    transaction.rollback().await?;
+                    Err(failed)
+                }
+            }
+        });
+        task.await.map_err(|error| Failed::Internal(anyhow::anyhow!("the transaction's task ended: {error}")))?
+    }
+
+    /// Takes the lock of an embedded database: one engine at a time. `None` for PostgreSQL, where any number may run.
+    pub fn lock(&self) -> anyhow::Result<Option<Arc<File>>> {
+        let Some(path) = sqlite_path(&self.url) else { return Ok(None) };
+        let path = format!("{path}.lock");
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&path).with_context(|| format!("open {path}"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Arc::new(file))),
+            Err(std::fs::TryLockError::WouldBlock) => bail!("another engine runs on this database ({path} is locked)"),
+            Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {path}")),
+        }
+    }
+
+    /// The site's row exists from the first start on: it holds the database's incarnation.
+    async fn first_row(&self) -> anyhow::Result<()> {
+        use longshore_schema::tables::site;
+        use sea_orm::{ActiveValue::Set, EntityTrait};
+        let row = site::ActiveModel { id: Set(1), incarnation: Set(uuid::Uuid::now_v7()), version: Set(1) };
+        site::Entity::insert(row).on_conflict_do_nothing_on([site::Column::Id]).exec_without_returning(&self.writer).await?;
+        Ok(())
+    }
+}
+
+/// The path of an embedded database's file.
+pub fn sqlite_path(url: &str) -> Option<&str> {
+    let path = url.strip_prefix("sqlite:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    path.split('?').next()
+}
+
+/// The database's clock, in microseconds since 1970.
+pub async fn now(db: &impl ConnectionTrait) -> Result<Timestamp, DbErr> {
+    let backend = db.get_database_backend();
+    let sql = match backend {
+        DatabaseBackend::Postgres => "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now",
+        _ => "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER) AS now",
+    };
+    let row = db.query_one_raw(Statement::from_string(backend, sql)).await?;
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("the database's clock".into()))?;
+    Ok(Timestamp(row.try_get("", "now")?))
+}
+
+fn sqlite(url: &str, connections: u32, query_only: bool) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(connections).sqlx_logging(false).acquire_timeout(Duration::from_secs(60));
+    options.map_sqlx_sqlite_opts(move |it| {
+        let it = it.create_if_missing(true).journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        let it = it.busy_timeout(Duration::from_secs(30)).pragma("recursive_triggers", "on");
+        if query_only { it.pragma("query_only", "on") } else { it }
+    });
+    options
+}
+
+fn postgres(url: &str) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(8)
+        .sqlx_logging(false)
+        .acquire_timeout(Duration::from_secs(30))
+        .max_lifetime(Duration::from_secs(600));
+    options.map_sqlx_postgres_opts(|it| {
+        it.options([("statement_timeout", "60s"), ("lock_timeout", "20s"), ("idle_in_transaction_session_timeout", "60s")])
+    });
+    options
+}
+
+/// A URL without its password.
+pub fn hide_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 < at => match url[scheme + 3..at].find(':') {
+            Some(colon) => format!("{}:***{}", &url[..scheme + 3 + colon], &url[at..]),
+            None => url.to_owned(),
+        },
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown() {
+        assert_eq!(hide_password("postgres://u:p:w@h/d"), "postgres://u:***@h/d");
+        assert_eq!(hide_password("sqlite:///tmp/x@y:z.db"), "sqlite:///tmp/x@y:z.db");
+    }
+}

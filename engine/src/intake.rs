@@ -1,0 +1,186 @@
+//! Intake: messages from the broker into the journal. A message is acknowledged after what it asked for is
+//! committed; what can't be understood is answered and moved to `longshore.dead`, never dropped.
+
+use crate::{
+    command::{Command, refused},
+    journal::{Item, Journal},
+};
+use futures::{StreamExt, stream::FuturesUnordered};
+use longshore_courier::{Courier, Delivery, Inbox, Parcel, Properties, Queue};
+use longshore_schema::{
+    fault::{Fault, code},
+    site::is_name,
+    wire::{Report, names},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Unsettled messages of each queue.
+const PREFETCH: u16 = 256;
+
+/// Takes commands and reports until `stop`, then settles what is under way.
+pub async fn run(courier: Arc<dyn Courier>, journal: Journal, stop: CancellationToken) -> anyhow::Result<()> {
+    let intake = Arc::new(Intake { courier: courier.clone(), journal, declared: Mutex::default() });
+    let commands = courier.consume(names::COMMANDS, PREFETCH).await?;
+    let reports = courier.consume(names::REPORTS, PREFETCH).await?;
+    let commands = intake.clone().consume(commands, stop.clone(), |it, delivery| Box::pin(it.command(delivery)));
+    let reports = intake.consume(reports, stop, |it, delivery| Box::pin(it.report(delivery)));
+    tokio::join!(commands, reports);
+    Ok(())
+}
+
+struct Intake {
+    courier: Arc<dyn Courier>,
+    journal: Journal,
+    declared: Mutex<BTreeSet<String>>,
+}
+
+type Handle = fn(Arc<Intake>, Delivery) -> futures::future::BoxFuture<'static, ()>;
+
+impl Intake {
+    async fn consume(self: Arc<Intake>, mut inbox: Box<dyn Inbox>, stop: CancellationToken, handle: Handle) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(()) = under_way.next() => (),
+                delivery = inbox.next() => match delivery {
+                    Some(delivery) => under_way.push(handle(self.clone(), delivery)),
+                    None => break,
+                },
+            }
+        }
+        while under_way.next().await.is_some() {}
+    }
+
+    async fn command(self: Arc<Intake>, delivery: Delivery) {
+        let command = match read_command(&delivery.parcel) {
+            Ok(command) => command,
+            Err(fault) => return self.refuse(delivery, fault).await,
+        };
+        match self.journal.absorb(Item::Command(Arc::new(command))).await {
+            Ok(_) => delivery.receipt.ack(),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "a command could not be absorbed; it is delivered again");
+                back_later(delivery).await;
+            }
+        }
+    }
+
+    async fn report(self: Arc<Intake>, delivery: Delivery) {
+        let report = match serde_json::from_slice::<Report>(&delivery.parcel.body) {
+            Ok(report) => report,
+            Err(error) => {
+                let fault = Fault::permanent(code::COMMAND_MALFORMED, format!("read a report: {error}"));
+                return self.bury(delivery, &fault).await;
+            }
+        };
+        if let Report::Announce(announce) = &report
+            && let Err(error) = self.declare_for(&announce.zone, announce.kind.as_str(), &announce.host).await
+        {
+            tracing::warn!(worker = announce.worker, error = format!("{error:#}"), "could not declare a worker's queues");
+        }
+        match self.journal.absorb(Item::Report(Arc::new(report))).await {
+            Ok(_) => delivery.receipt.ack(),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "a report could not be absorbed; it is delivered again");
+                back_later(delivery).await;
+            }
+        }
+    }
+
+    /// The queues of a worker's zone and host exist before it is welcomed.
+    async fn declare_for(&self, zone: &str, kind: &str, host: &str) -> anyhow::Result<()> {
+        anyhow::ensure!(is_name(zone) && is_name(host), "zone {zone:?} or host {host:?} is not a name");
+        for key in [names::zone_queue(zone, kind), names::host_queue(host)] {
+            let new = !self.declared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(&key);
+            if new {
+                self.courier.declare(&[steps_queue(&key)]).await?;
+                self.declared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what can't be understood, and moves it to `longshore.dead`.
+    async fn refuse(&self, delivery: Delivery, fault: Fault) {
+        let properties = &delivery.parcel.properties;
+        if let (Some(reply_to), Ok(body)) = (&properties.reply_to, serde_json::to_vec(&refused(fault.clone()))) {
+            let reply = Parcel {
+                exchange: String::new(),
+                routing_key: reply_to.clone(),
+                mandatory: false,
+                properties: Properties {
+                    correlation_id: properties.correlation_id.clone(),
+                    persistent: true,
+                    ..Properties::default()
+                },
+                body: body.into(),
+            };
+            // Who asked may be gone; the message itself is kept below.
+            let _ = self.courier.publish(vec![reply]).await;
+        }
+        self.bury(delivery, &fault).await;
+    }
+
+    async fn bury(&self, delivery: Delivery, fault: &Fault) {
+        tracing::warn!(fault = %fault, "a message was moved to {}", names::DEAD);
+        let mut parcel = delivery.parcel.clone();
+        parcel.exchange = String::new();
+        parcel.routing_key = names::DEAD.to_owned();
+        parcel.mandatory = true;
+        parcel.properties.user_id = None;
+        parcel.properties.expiration_ms = None;
+        parcel.properties.persistent = true;
+        parcel.properties.headers.insert(names::FAULT_HEADER.to_owned(), fault.to_string());
+        match self.courier.publish(vec![parcel]).await.as_slice() {
+            [Ok(())] => delivery.receipt.ack(),
+            _ => back_later(delivery).await,
+        }
+    }
+}
+
+/// A message that can't be taken now comes back a little later, not at once.
+async fn back_later(delivery: Delivery) {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    delivery.receipt.requeue();
+}
+
+/// The durable queue of a routing key of `longshore.steps`.
+pub fn steps_queue(routing_key: &str) -> Queue {
+    Queue::Durable { name: names::steps_queue(routing_key), exchange: names::STEPS.into(), routing_key: routing_key.to_owned() }
+}
+
+fn read_command(parcel: &Parcel) -> Result<Command, Fault> {
+    let properties = &parcel.properties;
+    if parcel.body.len() > names::BODY_LIMIT {
+        let why = format!("the body has {} bytes; the limit is {}", parcel.body.len(), names::BODY_LIMIT);
+        return Err(Fault::permanent(code::COMMAND_TOO_LARGE, why));
+    }
+    let malformed = |why: String| Fault::permanent(code::COMMAND_MALFORMED, why);
+    let message_id = properties.message_id.clone().filter(|it| (1..=128).contains(&it.len()) && !it.contains('\0'));
+    let message_id = message_id.ok_or_else(|| malformed("the property message_id is required: 1 to 128 characters".into()))?;
+    let body: Value =
+        serde_json::from_slice(&parcel.body).map_err(|error| malformed(format!("the body is not JSON: {error}")))?;
+    if !body.is_object() {
+        return Err(malformed("the body is not a JSON object".into()));
+    }
+    if parcel.body.windows(6).any(|it| it == b"\\u0000") {
+        return Err(malformed("the body has a NUL character".into()));
+    }
+    Ok(Command {
+        kind: parcel.routing_key.clone(),
+        message_id,
+        user: properties.user_id.clone().unwrap_or_default(),
+        tenant: properties.headers.get("tenant").cloned(),
+        reply_to: properties.reply_to.clone(),
+        correlation_id: properties.correlation_id.clone(),
+        priority: properties.priority.unwrap_or(0),
+        body,
+    })
+}

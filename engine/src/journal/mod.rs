@@ -1,0 +1,232 @@
+//! The journal: the only writer of operations, steps, history, ledger and outbox. It takes whatever commands and
+//! reports have arrived, up to a limit, into one transaction; one bad item is taken out and done alone.
+
+pub mod history;
+mod perform;
+pub mod rows;
+mod send;
+pub mod unit;
+
+use crate::{
+    command::{self, Command},
+    config::Config,
+    database::{self, Database, Failed},
+    machine::Event,
+    outbox::Relay,
+    report,
+};
+use futures::FutureExt;
+use longshore_schema::{
+    ids::OperationId,
+    tables::outbox,
+    wire::{Reply, Report},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{mpsc, oneshot};
+use unit::Unit;
+
+/// Something for the journal to absorb.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A command.
+    Command(Arc<Command>),
+    /// A worker's report.
+    Report(Arc<Report>),
+    /// An event that the clock found to be due.
+    Due {
+        /// Whose.
+        operation: OperationId,
+        /// What.
+        event: Event,
+    },
+    /// There may be room in a place.
+    Wake(String),
+    /// There may be room in a queue.
+    Refill(String),
+}
+
+/// What became of an item, once it is durable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Absorbed {
+    /// The answer to a command.
+    Replied(Box<Reply>),
+    /// Nothing to say.
+    Done,
+}
+
+struct Submitted {
+    item: Item,
+    done: oneshot::Sender<anyhow::Result<Absorbed>>,
+}
+
+/// The way into the journal.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    urgent: mpsc::Sender<Submitted>,
+    commands: mpsc::Sender<Submitted>,
+}
+
+impl std::fmt::Debug for Submitted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.item.fmt(f)
+    }
+}
+
+/// How often one item is tried again after a conflict.
+const TRIES: u32 = 12;
+
+impl Journal {
+    /// Starts the journal's task. It ends when all `Journal`s are dropped and what they submitted is done.
+    pub fn start(database: Database, config: Config, relay: Relay) -> (Journal, tokio::task::JoinHandle<()>) {
+        let (urgent, urgent_inbox) = mpsc::channel(1024);
+        let (commands, command_inbox) = mpsc::channel(1024);
+        let writer = Writer { database, config, relay };
+        let task = tokio::spawn(writer.run(urgent_inbox, command_inbox));
+        (Journal { urgent, commands }, task)
+    }
+
+    /// Absorbs one item; returns when what it changed is committed. Dropping the future doesn't stop it.
+    pub async fn absorb(&self, item: Item) -> anyhow::Result<Absorbed> {
+        let (done, absorbed) = oneshot::channel();
+        let way = match item {
+            Item::Command(_) => &self.commands,
+            Item::Report(_) | Item::Due { .. } | Item::Wake(_) | Item::Refill(_) => &self.urgent,
+        };
+        way.send(Submitted { item, done }).await.map_err(|_| anyhow::anyhow!("the journal has ended"))?;
+        absorbed.await?
+    }
+}
+
+struct Writer {
+    database: Database,
+    config: Config,
+    relay: Relay,
+}
+
+/// What a committed transaction left to do.
+struct Written {
+    absorbed: Vec<Absorbed>,
+    outbox: Vec<outbox::Model>,
+    passing: Vec<outbox::Model>,
+}
+
+impl Writer {
+    async fn run(self, mut urgent: mpsc::Receiver<Submitted>, mut commands: mpsc::Receiver<Submitted>) {
+        loop {
+            let first = tokio::select! {
+                biased;
+                Some(first) = urgent.recv() => first,
+                Some(first) = commands.recv() => first,
+                else => return,
+            };
+            let mut batch = vec![first];
+            while batch.len() < self.config.batch
+                && let Ok(more) = urgent.try_recv().or_else(|_| commands.try_recv())
+            {
+                batch.push(more);
+            }
+            self.absorb_batch(batch).await;
+        }
+    }
+
+    async fn absorb_batch(&self, batch: Vec<Submitted>) {
+        let items: Vec<Item> = batch.iter().map(|it| it.item.clone()).collect();
+        match self.write(items).await {
+            Ok(absorbed) => {
+                for (submitted, absorbed) in batch.into_iter().zip(absorbed) {
+                    // The one who asked may be gone.
+                    let _ = submitted.done.send(Ok(absorbed));
+                }
+            }
+            Err(failed) => {
+                tracing::debug!(items = batch.len(), %failed, "a batch is done one by one");
+                for submitted in batch {
+                    let absorbed = self.absorb_alone(submitted.item.clone()).await;
+                    let _ = submitted.done.send(absorbed);
+                }
+            }
+        }
+    }
+
+    /// A conflict is tried again soon, a database that is away for as long as it takes within reason.
+    async fn absorb_alone(&self, item: Item) -> anyhow::Result<Absorbed> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let failed = match self.write(vec![item.clone()]).await {
+                Ok(mut absorbed) => return absorbed.pop().ok_or_else(|| anyhow::anyhow!("nothing was absorbed")),
+                Err(failed) => failed,
+            };
+            let pause_ms = match &failed {
+                Failed::Conflict(_) if tries < TRIES => 2 << tries.min(7),
+                Failed::Database(error) if tries < TRIES => {
+                    tracing::warn!(error = %error, "the database failed; trying again");
+                    100 << tries.min(6)
+                }
+                Failed::Conflict(_) | Failed::Database(_) | Failed::Internal(_) => {
+                    tracing::error!(?item, error = %failed, "could not absorb an item");
+                    return Err(failed.into());
+                }
+            };
+            let jitter = rand::random_range(0.5..1.5);
+            tokio::time::sleep(Duration::from_millis(pause_ms).mul_f64(jitter)).await;
+        }
+    }
+
+    async fn write(&self, items: Vec<Item>) -> Result<Vec<Absorbed>, Failed> {
+        let config = self.config;
+        let written = self.database.transact(move |tx| {
+            async move {
+                let now = database::now(tx).await?;
+                let mut unit = Unit::new(tx, config, now);
+                unit.load(items.iter().flat_map(operations_of)).await?;
+                let mut absorbed = vec![];
+                for item in &items {
+                    absorbed.push(absorb(&mut unit, item).await?);
+                }
+                let passing = std::mem::take(&mut unit.passing);
+                let (outbox, later) = unit.flush().await?;
+                Ok(Written { absorbed, outbox, passing: passing.into_iter().chain(later).collect() })
+            }
+            .boxed()
+        });
+        let written = written.await?;
+        self.relay.hand_over(written.outbox, written.passing);
+        Ok(written.absorbed)
+    }
+}
+
+/// Operations that an item is about: loaded together, for all items of a batch.
+fn operations_of(item: &Item) -> Vec<OperationId> {
+    match item {
+        Item::Due { operation, .. } => vec![*operation],
+        Item::Report(report) => match &**report {
+            Report::Started { attempt, .. } | Report::Done { attempt, .. } | Report::Declined { attempt, .. } => {
+                vec![attempt.operation]
+            }
+            Report::Renew { running, .. } => running.iter().map(|it| it.attempt.operation).collect(),
+            Report::Announce(_) => vec![],
+        },
+        Item::Command(_) | Item::Wake(_) | Item::Refill(_) => vec![],
+    }
+}
+
+async fn absorb(unit: &mut Unit<'_>, item: &Item) -> Result<Absorbed, Failed> {
+    match item {
+        Item::Command(command) => Ok(Absorbed::Replied(Box::new(command::absorb(unit, command).await?))),
+        Item::Report(report) => report::absorb(unit, report).await.map(|()| Absorbed::Done),
+        Item::Due { operation, event } => {
+            if unit.is_due(*operation, event)
+                && let Err(ignored) = unit.apply(*operation, event.clone(), "clock").await?
+            {
+                tracing::debug!(operation.id = %operation, ?event, %ignored, "not due any more");
+            }
+            Ok(Absorbed::Done)
+        }
+        Item::Wake(place) => unit.wake(place, "clock").await.map(|()| Absorbed::Done),
+        Item::Refill(queue) => {
+            unit.refill(queue);
+            Ok(Absorbed::Done)
+        }
+    }
+}

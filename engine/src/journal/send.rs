@@ -1,0 +1,228 @@
+//! Messages of a unit of work: steps, control, events and replies. All of them are rows of the outbox first.
+
+use super::{rows::state_name, unit::Unit};
+use crate::{
+    database::Failed,
+    machine::StepState,
+    plan::{Call, Input, Work},
+};
+use longshore_schema::{
+    ids::OperationId,
+    step::{Attempt, Pace, StepMessage, Way},
+    tables::{history, outbox, queue, step},
+    time::Timestamp,
+    wire::{CloudEvent, Control, EventData, names},
+};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+impl Unit<'_> {
+    /// Tells one worker, or `all`, something. Not persistent: what it says can be asked for again.
+    pub fn control(&mut self, worker: &str, control: &Control) -> Result<(), Failed> {
+        let body = serde_json::to_string(control)?;
+        self.pass(names::CONTROL, worker, body);
+        Ok(())
+    }
+
+    /// Sends a message after the commit that needn't survive.
+    pub fn pass(&mut self, exchange: &str, routing_key: &str, body: String) {
+        let expires = Some(self.now.plus_s(60));
+        self.put(exchange, routing_key, false, json!({"persistent": false}), body, expires);
+        self.passing.extend(self.outbox.pop());
+    }
+
+    /// Answers a command.
+    pub fn reply(&mut self, reply_to: &str, correlation_id: Option<&str>, reply: &Value) {
+        let properties = json!({"correlation_id": correlation_id, "persistent": true});
+        self.put("", reply_to, true, properties, reply.to_string(), Some(self.now.plus_s(3600)));
+    }
+
+    /// Tells the world about a change of state, as a CloudEvent.
+    pub(super) fn announce(&mut self, id: OperationId, entry: &history::Model) -> Result<(), Failed> {
+        let loaded = &self.operations[&id];
+        let (row, operation) = (&loaded.row, &loaded.operation);
+        let data = EventData {
+            operation: id,
+            kind: row.kind.clone(),
+            zone: row.zone.clone(),
+            tenant: row.tenant.clone(),
+            from: entry.from_state.clone(),
+            to: entry.to_state.clone(),
+            seq: entry.seq,
+            at: Timestamp(entry.at),
+            fault: operation.fault.clone(),
+            object: operation.output.clone(),
+        };
+        let event = CloudEvent {
+            specversion: "1.0".into(),
+            id: format!("{id}/{}", entry.seq),
+            source: "/longshore".into(),
+            r#type: format!("io.longshore.operation.{}", entry.to_state),
+            subject: id.to_string(),
+            time: Timestamp(entry.at),
+            datacontenttype: "application/json".into(),
+            data,
+        };
+        let (key, message_id) = (format!("{}.{}", row.kind, state_name(operation.state)), event.id.clone());
+        let properties = json!({"message_id": message_id, "persistent": true, "content_type": "application/cloudevents+json"});
+        self.put(names::EVENTS, &key, false, properties, serde_json::to_string(&event)?, None);
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        exchange: &str,
+        routing_key: &str,
+        mandatory: bool,
+        properties: Value,
+        body: String,
+        expires: Option<Timestamp>,
+    ) {
+        let claimed_until = self.now.plus_s(30).0;
+        self.outbox.push(outbox::Model {
+            id: uuid::Uuid::now_v7(),
+            exchange: exchange.to_owned(),
+            routing_key: routing_key.to_owned(),
+            mandatory,
+            properties,
+            body,
+            expires_at: expires.map(|it| it.0),
+            claimed_until,
+        });
+    }
+
+    /// Fills the broker's queues up to their depth: what this unit wants to send, and what waits in the database.
+    /// Operations under way go first: they are the older ones.
+    pub(super) async fn dispatch(&mut self) -> Result<(), Failed> {
+        let mut names: BTreeSet<String> = self.queues.keys().cloned().collect();
+        let wanted: Vec<_> = self.unsent.iter().copied().collect();
+        let queue_of = |unit: &Self, id: OperationId, seq: usize| unit.call(id, seq).map(|it| it.queue.clone());
+        names.extend(wanted.iter().filter_map(|&(id, seq)| queue_of(self, id, seq)));
+        for name in names {
+            let left = self.queues.get(&name).copied().unwrap_or(0);
+            let unstarted = match queue::Entity::find_by_id(&name).one(self.tx).await? {
+                Some(row) => row.unstarted,
+                None => {
+                    let row = queue::ActiveModel { name: Set(name.clone()), unstarted: Set(0) };
+                    queue::Entity::insert(row)
+                        .on_conflict_do_nothing_on([queue::Column::Name])
+                        .exec_without_returning(self.tx)
+                        .await?;
+                    0
+                }
+            };
+            let free = usize::try_from(self.config.queue_depth - (unstarted + left)).unwrap_or(0);
+            let mut ready: Vec<_> =
+                wanted.iter().copied().filter(|&(id, seq)| queue_of(self, id, seq).as_ref() == Some(&name)).collect();
+            if (left < 0 || self.refilled) && ready.len() < free {
+                ready.extend(self.backlog(&name, free - ready.len(), &ready).await?);
+            }
+            ready.sort_by_key(|(id, _)| (-self.operations[id].row.priority, *id));
+            ready.truncate(free);
+            for &(id, seq) in &ready {
+                self.send(id, seq)?;
+            }
+            let change = left + i32::try_from(ready.len()).unwrap_or(i32::MAX);
+            if change != 0 {
+                let mut update = queue::Entity::update_many()
+                    .col_expr(queue::Column::Unstarted, Expr::col(queue::Column::Unstarted).add(change))
+                    .filter(queue::Column::Name.eq(&name));
+                if change > 0 {
+                    update = update.filter(queue::Column::Unstarted.lte(self.config.queue_depth - change));
+                }
+                if update.exec(self.tx).await?.rows_affected != 1 {
+                    return Err(Failed::Conflict(format!("queue {name} filled up meanwhile")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps that wait in the database for room in a queue.
+    async fn backlog(
+        &mut self,
+        queue: &str,
+        limit: usize,
+        known: &[(OperationId, usize)],
+    ) -> Result<Vec<(OperationId, usize)>, Failed> {
+        let rows = step::Entity::find()
+            .filter(step::Column::Queue.eq(queue))
+            .filter(step::Column::State.eq("sent"))
+            .filter(step::Column::StartBefore.is_null())
+            .order_by_desc(step::Column::Priority)
+            .order_by_asc(step::Column::OperationId)
+            .limit((limit + known.len()) as u64);
+        let rows = rows.all(self.tx).await?;
+        self.load(rows.iter().map(|it| OperationId(it.operation_id))).await?;
+        let mut found = vec![];
+        for row in rows {
+            let (id, seq) = (OperationId(row.operation_id), usize::try_from(row.seq).unwrap_or(0));
+            let waits = self.operations.get(&id).is_some_and(|it| {
+                matches!(it.operation.steps[seq].state, StepState::Sent { .. }) && it.deliveries[seq].start_before.is_none()
+            });
+            if waits && !known.contains(&(id, seq)) && found.len() < limit {
+                found.push((id, seq));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Fills one queue from what waits in the database: the clock's backstop.
+    pub fn refill(&mut self, queue: &str) {
+        self.queues.entry(queue.to_owned()).or_default();
+        self.refilled = true;
+    }
+
+    fn call(&self, id: OperationId, seq: usize) -> Option<&Call> {
+        let loaded = self.operations.get(&id)?;
+        let planned = loaded.operation.plan.steps.get(seq)?;
+        match loaded.operation.steps[seq].state.way()? {
+            Way::Do => match &planned.work {
+                Work::Worker(call) => Some(call),
+                Work::Engine(_) => None,
+            },
+            Way::Probe => planned.probe.as_ref(),
+            Way::Undo => planned.undo.as_ref().map(|it| &it.call),
+        }
+    }
+
+    /// Puts the current attempt of a step into the outbox.
+    fn send(&mut self, id: OperationId, seq: usize) -> Result<(), Failed> {
+        let Some(call) = self.call(id, seq).cloned() else {
+            return Err(Failed::Internal(anyhow::anyhow!("step {seq} of {id} has nothing to send")));
+        };
+        let (now, config) = (self.now, self.config);
+        let loaded = &self.operations[&id];
+        let track = &loaded.operation.steps[seq];
+        let way = track.state.way().unwrap_or(Way::Do);
+        let attempt = Attempt { operation: id, seq: u16::try_from(seq).unwrap_or(u16::MAX), n: track.n, way };
+        let input = match call.input {
+            Input::None => Value::Null,
+            Input::Of(seq) | Input::IfAny(seq) => loaded.operation.output_of(seq).cloned().unwrap_or(Value::Null),
+        };
+        let pace = match call.pace {
+            Pace::Short { bound_s } => Pace::Short { bound_s },
+            Pace::Long { lease_s: _ } => Pace::Long { lease_s: config.lease_s },
+        };
+        let may_write = call.writes_under.and_then(|seq| loaded.operation.output_of(seq)?.get("bytes")?.as_u64());
+        let start_before = now.plus_s(config.start_window_s.into());
+        let bound = match pace {
+            Pace::Short { bound_s } => bound_s,
+            Pace::Long { .. } => 0,
+        };
+        let message = StepMessage { attempt, step: call.step.clone(), args: call.args, input, start_before, pace, may_write };
+        let properties = json!({
+            "message_id": format!("{id}/{seq}/{}", attempt.n), "persistent": true, "priority": loaded.row.priority,
+        });
+        let body = serde_json::to_string(&message)?;
+        let delivery = self.delivery(id, attempt.seq);
+        delivery.start_before = Some(start_before.0);
+        delivery.due_at = Some(start_before.plus_s(u64::from(bound) + u64::from(config.margin_s)).0);
+        if let Some(loaded) = self.operations.get_mut(&id) {
+            loaded.touch();
+        }
+        self.put(names::STEPS, &call.queue, true, properties, body, Some(start_before));
+        Ok(())
+    }
+}

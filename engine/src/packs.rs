@@ -1,0 +1,240 @@
+//! Packs: the only thing in a store that is shared, counted and collected. Rows follow what workers sealed;
+//! uses follow what Ready objects refer to; a pack without uses is condemned, and swept after the grace.
+
+use crate::{database::Failed, ledger::Ledger};
+use longshore_schema::{
+    ids::{OperationId, PackId},
+    site::Place,
+    steps::object::Sealed,
+    tables::{pack, pack_use, place, reservation},
+    time::Timestamp,
+};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QuerySelect,
+    sea_query::{Expr, OnConflict, Query},
+};
+
+/// How many ids go into one statement.
+const CHUNK: usize = 500;
+
+/// Records sealed packs: a row and a use each; their bytes move from reserved to used. Known ones are left alone.
+pub async fn record(
+    tx: &DatabaseTransaction,
+    ledger: &mut Ledger,
+    operation: OperationId,
+    sealed: &[Sealed],
+) -> Result<(), Failed> {
+    for chunk in sealed.chunks(CHUNK) {
+        let ids: Vec<String> = chunk.iter().map(|it| it.id.to_string()).collect();
+        let known: Vec<String> = pack::Entity::find()
+            .select_only()
+            .column(pack::Column::Id)
+            .filter(pack::Column::Id.is_in(ids))
+            .into_tuple()
+            .all(tx)
+            .await?;
+        let new: Vec<&Sealed> =
+            chunk.iter().filter(|it| it.id.operation == operation && !known.contains(&it.id.to_string())).collect();
+        if new.is_empty() {
+            continue;
+        }
+        let held = reservation::Entity::find()
+            .filter(reservation::Column::OperationId.eq(operation.0))
+            .filter(reservation::Column::State.eq("held"));
+        let Some(held) = held.one(tx).await? else {
+            return Err(Failed::Internal(anyhow::anyhow!("operation {operation} sealed packs without a reservation")));
+        };
+        let bytes: i64 = new.iter().map(|it| to_i64(it.bytes)).sum();
+        let moved = reservation::Entity::update_many()
+            .col_expr(reservation::Column::BytesReserved, Expr::col(reservation::Column::BytesReserved).sub(bytes))
+            .filter(reservation::Column::OperationId.eq(operation.0))
+            .filter(reservation::Column::PlaceId.eq(held.place_id))
+            .filter(reservation::Column::State.eq("held"))
+            .filter(reservation::Column::BytesReserved.gte(bytes));
+        if moved.exec(tx).await?.rows_affected != 1 {
+            return Err(Failed::Internal(anyhow::anyhow!("operation {operation} sealed more than it had reserved")));
+        }
+        ledger.adjust(tx, held.place_id, -bytes, bytes, 0).await?;
+        let rows = new.iter().map(|it| pack::ActiveModel {
+            id: Set(it.id.to_string()),
+            place_id: Set(held.place_id),
+            operation_id: Set(operation.0),
+            bytes: Set(to_i64(it.bytes)),
+            live_bytes: Set(to_i64(it.bytes)),
+            uses: Set(1),
+            state: Set("live".into()),
+            not_before: Set(None),
+            version: Set(0),
+        });
+        pack::Entity::insert_many(rows).exec_without_returning(tx).await?;
+        let uses = new.iter().map(|it| pack_use::ActiveModel { object_id: Set(operation.0), pack_id: Set(it.id.to_string()) });
+        pack_use::Entity::insert_many(uses).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// A new object takes over its base's uses, but for those packs that it doesn't refer to.
+pub async fn inherit(tx: &DatabaseTransaction, object: OperationId, base: OperationId, dropped: &[PackId]) -> Result<(), Failed> {
+    let dropped: Vec<String> = dropped.iter().map(PackId::to_string).collect();
+    let kept = |query: &mut sea_orm::sea_query::SelectStatement| {
+        query.from(pack_use::Entity).and_where(pack_use::Column::ObjectId.eq(base.0));
+        for chunk in dropped.chunks(CHUNK) {
+            query.and_where(pack_use::Column::PackId.is_not_in(chunk.iter().cloned()));
+        }
+    };
+    let mut ids = Query::select();
+    ids.column(pack_use::Column::PackId);
+    kept(&mut ids);
+    let raised = pack::Entity::update_many()
+        .col_expr(pack::Column::Uses, Expr::col(pack::Column::Uses).add(1))
+        .col_expr(pack::Column::State, Expr::val("live"))
+        .col_expr(pack::Column::NotBefore, Expr::val(None::<i64>))
+        .filter(Expr::col(pack::Column::Id).in_subquery(ids))
+        .filter(pack::Column::State.is_in(["live", "condemned"]));
+    let raised = raised.exec(tx).await?.rows_affected;
+    let mut rows = Query::select();
+    rows.expr(Expr::val(object.0)).column(pack_use::Column::PackId);
+    kept(&mut rows);
+    let mut insert = Query::insert();
+    insert.into_table(pack_use::Entity).columns([pack_use::Column::ObjectId, pack_use::Column::PackId]);
+    insert.select_from(rows).map_err(|error| Failed::Internal(error.into()))?;
+    insert.on_conflict(OnConflict::columns([pack_use::Column::ObjectId, pack_use::Column::PackId]).do_nothing().to_owned());
+    let taken = sea_orm::ConnectionTrait::execute(tx, &insert).await?.rows_affected();
+    if raised != taken {
+        return Err(Failed::Internal(anyhow::anyhow!("base {base} has {taken} packs, but {raised} of them are in use")));
+    }
+    Ok(())
+}
+
+/// An object of ours doesn't refer to these packs (any more); those without uses are condemned.
+pub async fn drop_uses(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    object: OperationId,
+    only: Option<&[PackId]>,
+) -> Result<(), Failed> {
+    let used =
+        pack_use::Entity::find().select_only().column(pack_use::Column::PackId).filter(pack_use::Column::ObjectId.eq(object.0));
+    let mut ids: Vec<String> = used.into_tuple().all(tx).await?;
+    if let Some(only) = only {
+        let only: std::collections::HashSet<String> = only.iter().map(PackId::to_string).collect();
+        ids.retain(|it| only.contains(it));
+    }
+    ids.sort_unstable();
+    for chunk in ids.chunks(CHUNK) {
+        let delete = pack_use::Entity::delete_many()
+            .filter(pack_use::Column::ObjectId.eq(object.0))
+            .filter(pack_use::Column::PackId.is_in(chunk.iter().cloned()));
+        delete.exec(tx).await?;
+        pack::Entity::update_many()
+            .col_expr(pack::Column::Uses, Expr::col(pack::Column::Uses).sub(1))
+            .filter(pack::Column::Id.is_in(chunk.iter().cloned()))
+            .exec(tx)
+            .await?;
+        let unused = pack::Entity::find()
+            .filter(pack::Column::Id.is_in(chunk.iter().cloned()))
+            .filter(pack::Column::Uses.eq(0))
+            .filter(pack::Column::State.eq("live"));
+        for row in unused.all(tx).await? {
+            condemn(tx, now, &row).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn condemn(tx: &DatabaseTransaction, now: Timestamp, row: &pack::Model) -> Result<(), Failed> {
+    let grace = place::Entity::find_by_id(row.place_id).one(tx).await?.map_or(3600, |it| grace_s(&it));
+    pack::Entity::update_many()
+        .col_expr(pack::Column::State, Expr::val("condemned"))
+        .col_expr(pack::Column::NotBefore, Expr::val(now.plus_s(grace).0))
+        .filter(pack::Column::Id.eq(&row.id))
+        .filter(pack::Column::Uses.eq(0))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+/// Seconds that a pack of this store stays after its last use.
+pub fn grace_s(place: &place::Model) -> u64 {
+    match serde_json::from_value(place.definition.clone()) {
+        Ok(Place::Store { store, .. }) => store.grace_s.into(),
+        Ok(Place::Pool(_)) | Err(_) => 3600,
+    }
+}
+
+/// The store confirmed that all packs of a failed operation are gone: so are their rows and their bytes.
+pub async fn forget_all_of(tx: &DatabaseTransaction, ledger: &mut Ledger, operation: OperationId) -> Result<(), Failed> {
+    let rows = pack::Entity::find().filter(pack::Column::OperationId.eq(operation.0)).all(tx).await?;
+    forget(tx, ledger, &rows).await
+}
+
+/// Rows and bytes of packs that the store confirmed to be gone.
+pub async fn forget(tx: &DatabaseTransaction, ledger: &mut Ledger, rows: &[pack::Model]) -> Result<(), Failed> {
+    for chunk in rows.chunks(CHUNK) {
+        let ids: Vec<String> = chunk.iter().map(|it| it.id.clone()).collect();
+        pack_use::Entity::delete_many().filter(pack_use::Column::PackId.is_in(ids.clone())).exec(tx).await?;
+        let deleted = pack::Entity::delete_many().filter(pack::Column::Id.is_in(ids)).exec(tx).await?.rows_affected;
+        if deleted != chunk.len() as u64 {
+            return Err(Failed::Conflict("packs were forgotten meanwhile".into()));
+        }
+    }
+    let mut by_place = std::collections::BTreeMap::<i32, i64>::new();
+    for row in rows {
+        *by_place.entry(row.place_id).or_default() += row.bytes;
+    }
+    for (place, bytes) in by_place {
+        ledger.adjust(tx, place, 0, -bytes, 0).await?;
+    }
+    Ok(())
+}
+
+/// Marks what may be deleted now: condemned packs whose grace is over and that nobody uses, and those of a
+/// sweep that died. At most `limit`.
+pub async fn begin_deleting(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    place_id: i32,
+    limit: u64,
+) -> Result<Vec<pack::Model>, Failed> {
+    let due = pack::Entity::find()
+        .filter(pack::Column::PlaceId.eq(place_id))
+        .filter(pack::Column::State.eq("deleting").or(pack::Column::State.eq("condemned").and(pack::Column::NotBefore.lt(now.0))))
+        .filter(pack::Column::Uses.eq(0))
+        .limit(limit);
+    let mut chosen = vec![];
+    for row in due.all(tx).await? {
+        let marked = pack::Entity::update_many()
+            .col_expr(pack::Column::State, Expr::val("deleting"))
+            .filter(pack::Column::Id.eq(&row.id))
+            .filter(pack::Column::Uses.eq(0))
+            .filter(pack::Column::State.is_in(["condemned", "deleting"]))
+            .filter(pack::Column::NotBefore.lt(now.0));
+        if marked.exec(tx).await?.rows_affected == 1 {
+            chosen.push(row);
+        }
+    }
+    Ok(chosen)
+}
+
+/// Which of these packs have no row: nobody of ours knows them.
+pub async fn unknown<'s>(tx: &DatabaseTransaction, found: &'s [Sealed]) -> Result<Vec<&'s Sealed>, Failed> {
+    let mut unknown = vec![];
+    for chunk in found.chunks(CHUNK) {
+        let ids: Vec<String> = chunk.iter().map(|it| it.id.to_string()).collect();
+        let known: Vec<String> = pack::Entity::find()
+            .select_only()
+            .column(pack::Column::Id)
+            .filter(pack::Column::Id.is_in(ids))
+            .into_tuple()
+            .all(tx)
+            .await?;
+        unknown.extend(chunk.iter().filter(|it| !known.contains(&it.id.to_string())));
+    }
+    Ok(unknown)
+}
+
+/// A number of bytes for the database.
+pub fn to_i64(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

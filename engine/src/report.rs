@@ -1,0 +1,146 @@
+//! Reports of workers: announcements, starts, renewals and ends of attempts.
+
+use crate::{
+    database::Failed,
+    journal::unit::Unit,
+    machine::{Event, StepState},
+    packs::{self, to_i64},
+};
+use longshore_schema::{
+    ids::OperationId,
+    site::Place,
+    step::{Attempt, Pace},
+    tables::{place, site, step, worker, zone},
+    wire::{Announce, Control, Progress, Report, Running, names},
+};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, EntityTrait, ExprTrait, QueryFilter,
+    sea_query::{Expr, OnConflict},
+};
+
+/// Absorbs one report. A stale one changes nothing; its sender is told.
+pub async fn absorb(unit: &mut Unit<'_>, report: &Report) -> Result<(), Failed> {
+    match report {
+        Report::Announce(announce) => announced(unit, announce).await,
+        Report::Started { attempt, worker } => started(unit, *attempt, worker).await,
+        Report::Renew { worker, token, running } => renewed(unit, worker, *token, running).await,
+        Report::Done { attempt, worker, result } => {
+            let event = Event::Reported { attempt: *attempt, worker: worker.clone(), result: result.clone() };
+            if let Err(ignored) = unit.apply(attempt.operation, event, &format!("worker:{worker}")).await? {
+                tracing::debug!(operation.id = %attempt.operation, attempt = attempt.n, %ignored, "a stale report");
+            }
+            Ok(())
+        }
+        Report::Declined { attempt, worker } => {
+            tracing::info!(operation.id = %attempt.operation, attempt = attempt.n, worker, "a redelivered step was declined; the next attempt follows");
+            Ok(())
+        }
+    }
+}
+
+async fn announced(unit: &mut Unit<'_>, announce: &Announce) -> Result<(), Failed> {
+    let row = worker::Model {
+        id: announce.worker.clone(),
+        incarnation: announce.incarnation,
+        kind: announce.kind.as_str().to_owned(),
+        host: announce.host.clone(),
+        zone: announce.zone.clone(),
+        announced: serde_json::to_value(announce)?,
+        leaving: announce.leaving,
+        seen_at: unit.now().0,
+    };
+    let columns = [
+        worker::Column::Incarnation,
+        worker::Column::Kind,
+        worker::Column::Host,
+        worker::Column::Zone,
+        worker::Column::Announced,
+        worker::Column::Leaving,
+        worker::Column::SeenAt,
+    ];
+    worker::Entity::insert(worker::ActiveModel::from(row).reset_all())
+        .on_conflict(OnConflict::column(worker::Column::Id).update_columns(columns).to_owned())
+        .exec_without_returning(unit.tx())
+        .await?;
+    let region = zone::Entity::find_by_id(&announce.zone).one(unit.tx()).await?.map(|it| it.region);
+    let mut near = place::Column::Zone.eq(&announce.zone);
+    if let Some(region) = region {
+        near = near.or(place::Column::Region.eq(region));
+    }
+    let places = place::Entity::find().filter(near).all(unit.tx()).await?;
+    let places: Vec<Place> = places.into_iter().filter_map(|it| serde_json::from_value(it.definition).ok()).collect();
+    let site_version = site::Entity::find_by_id(1).one(unit.tx()).await?.map_or(0, |it| it.version);
+    unit.control(&announce.worker, &Control::Welcome { now: unit.now(), site_version, places })
+}
+
+async fn started(unit: &mut Unit<'_>, attempt: Attempt, worker: &str) -> Result<(), Failed> {
+    let known = unit.get(attempt.operation).and_then(|it| {
+        let track = it.operation().steps.get(usize::from(attempt.seq))?;
+        (track.n == attempt.n && track.state.way() == Some(attempt.way)).then(|| track.state.clone())
+    });
+    if let Some(StepState::Running { worker: owner, .. }) = &known
+        && owner == worker
+    {
+        // The word that it may start was lost on the way.
+        let pace = Pace::Long { lease_s: unit.config().lease_s };
+        return unit.control(worker, &Control::Go { attempt, pace });
+    }
+    let in_time = unit.start_before(attempt).is_some_and(|it| it >= unit.now().0);
+    let event = Event::Started { attempt, worker: worker.to_owned() };
+    let applied = if in_time { unit.apply(attempt.operation, event, &format!("worker:{worker}")).await?.is_ok() } else { false };
+    if !applied || !unit.runs(attempt, worker) {
+        unit.control(worker, &Control::Stop { attempt })?;
+    }
+    Ok(())
+}
+
+/// Extends leases, and records progress and sealed packs. No transition: guarded updates of the step.
+async fn renewed(unit: &mut Unit<'_>, worker: &str, token: u64, running: &[Running]) -> Result<(), Failed> {
+    let until = unit.now().plus_s(u64::from(unit.config().lease_s + unit.config().margin_s)).0;
+    let mut stop = vec![];
+    for it in running {
+        let attempt = it.attempt;
+        let runs = unit.runs(attempt, worker);
+        let renewed = if runs { renew(unit, it, until).await? } else { false };
+        if !renewed {
+            stop.push(attempt);
+            continue;
+        }
+        packs::record(unit.tx, &mut unit.ledger, attempt.operation, &it.sealed).await?;
+        progress(unit, it)?;
+    }
+    unit.control(worker, &Control::Renewed { token, stop })
+}
+
+async fn renew(unit: &mut Unit<'_>, running: &Running, until: i64) -> Result<bool, Failed> {
+    let attempt = running.attempt;
+    let (done, total) = (to_i64(running.done_bytes), running.total_bytes.map(to_i64));
+    let update = step::Entity::update_many()
+        .col_expr(step::Column::DueAt, Expr::val(until))
+        .col_expr(step::Column::DoneBytes, Expr::val(done))
+        .col_expr(step::Column::TotalBytes, Expr::val(total))
+        .filter(step::Column::OperationId.eq(attempt.operation.0))
+        .filter(step::Column::Seq.eq(attempt.seq as i16))
+        .filter(step::Column::Attempt.eq(attempt.n as i32))
+        .filter(step::Column::State.eq("running"));
+    let renewed = update.exec(unit.tx).await?.rows_affected == 1;
+    if renewed {
+        unit.was_renewed(attempt, until, done, total);
+    }
+    Ok(renewed)
+}
+
+fn progress(unit: &mut Unit<'_>, running: &Running) -> Result<(), Failed> {
+    let id: OperationId = running.attempt.operation;
+    let Some(loaded) = unit.get(id) else { return Ok(()) };
+    let key = format!("{}.progress", loaded.row().kind);
+    let step = loaded.operation().plan.steps.get(usize::from(running.attempt.seq)).map(|it| it.name.clone());
+    let progress = Progress {
+        operation: id,
+        step: step.unwrap_or_default(),
+        done_bytes: running.done_bytes,
+        total_bytes: running.total_bytes,
+    };
+    unit.pass(names::EVENTS, &key, serde_json::to_string(&progress)?);
+    Ok(())
+}

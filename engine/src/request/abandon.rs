@@ -1,0 +1,14 @@
+//! `abandon`: give up undoing. What may remain is written down, and stays booked.
+
+use super::{Request, wrong_state};
+use crate::machine::Event;
+use longshore_schema::fault::{Fault, code};
+
+pub(super) const REQUEST: Request = Request {
+    kind: "abandon",
+    event: |body, _| match body["reason"].as_str().map(str::trim) {
+        Some(reason) if !reason.is_empty() => Ok(Event::AbandonRequested { reason: reason.to_owned() }),
+        _ => Err(Fault::permanent(code::COMMAND_MALFORMED, "body of abandon: `reason` says why, for those who read the history")),
+    },
+    ignored: |operation, _| Err(wrong_state(operation, "only an undo can be abandoned")),
+};

@@ -1,0 +1,7 @@
+//! `destroy`: remove an object; recorded while somebody holds it. An unfinished operation is cancelled.
+
+use super::Request;
+use crate::machine::Event;
+
+pub(super) const REQUEST: Request =
+    Request { kind: "destroy", event: |_, asked| Ok(Event::DestroyRequested { held: asked.held }), ignored: |_, _| Ok(()) };

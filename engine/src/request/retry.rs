@@ -1,0 +1,10 @@
+//! `retry`: don't wait for the next attempt of a step that rests; try now.
+
+use super::{Request, wrong_state};
+use crate::machine::Event;
+
+pub(super) const REQUEST: Request = Request {
+    kind: "retry",
+    event: |_, _| Ok(Event::RetryRequested),
+    ignored: |operation, _| Err(wrong_state(operation, "none of its steps waits for another try")),
+};

@@ -1,0 +1,104 @@
+//! Reads the world from the database, for planning.
+
+use crate::{
+    config::Config,
+    database::Failed,
+    operation::{Operation, backup_snapshot::BackupSnapshot, create_volume::CreateVolume},
+    world::{Object, Seen, Touch, Worker, World, Zone},
+};
+use anyhow::Context;
+use longshore_schema::{
+    ids::OperationId,
+    site::Place,
+    tables::{operation, place, worker, zone},
+    time::Timestamp,
+};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use serde_json::Value;
+
+/// Workers that were not heard of for this long are forgotten by planning.
+const FORGOTTEN_S: i64 = 86_400;
+
+/// Reads what a command touches, with all zones and workers.
+pub async fn read(db: &impl ConnectionTrait, now: Timestamp, config: Config, touches: Vec<Touch>) -> Result<World, Failed> {
+    let mut world = World::default();
+    for row in zone::Entity::find().all(db).await? {
+        let path = serde_json::from_value(Value::String(row.path))?;
+        world.zones.insert(row.name, Zone { region: row.region, path });
+    }
+    let known = worker::Entity::find()
+        .filter(worker::Column::SeenAt.gt(now.0 - FORGOTTEN_S * 1_000_000))
+        .order_by_asc(worker::Column::Id);
+    for row in known.all(db).await? {
+        let silent = now.0 - row.seen_at > i64::from(config.worker_silence_s) * 1_000_000;
+        world.workers.push(Worker { announced: serde_json::from_value(row.announced)?, live: !silent && !row.leaving });
+    }
+    for touch in touches {
+        match touch {
+            // All of them are read anyway.
+            Touch::Zone(_) => (),
+            Touch::Place(name) => read_place(db, &mut world, &name).await?,
+            Touch::Object(id) => {
+                if let Some(row) = operation::Entity::find_by_id(id.0).one(db).await? {
+                    let object = object_of(row);
+                    if let Some(store) = &object.store {
+                        read_place(db, &mut world, store).await?;
+                    }
+                    world.objects.insert(id, object);
+                }
+            }
+            Touch::Lineage { subject, store, tenant } => world.lineage = lineage(db, &subject, &store, &tenant).await?,
+        }
+    }
+    Ok(world)
+}
+
+async fn read_place(db: &impl ConnectionTrait, world: &mut World, name: &str) -> Result<(), Failed> {
+    if let Some(row) = place::Entity::find().filter(place::Column::Name.eq(name)).one(db).await? {
+        let place: Place =
+            serde_json::from_value(row.definition).with_context(|| format!("read the definition of place {name}"))?;
+        world.places.insert(name.to_owned(), Seen { place, extent_size: u32::try_from(row.extent_size).unwrap_or(0) });
+    }
+    Ok(())
+}
+
+/// The latest object of a volume in a store: a backup of it, or what it was made from.
+async fn lineage(db: &impl ConnectionTrait, subject: &str, store: &str, tenant: &str) -> Result<Option<Object>, Failed> {
+    let ready = operation::Entity::find()
+        .filter(operation::Column::Subject.eq(subject))
+        .filter(operation::Column::State.eq("ready"))
+        .filter(operation::Column::Tenant.eq(tenant))
+        .filter(operation::Column::DestroyRequested.eq(false))
+        .order_by_desc(operation::Column::Id);
+    let backup =
+        ready.clone().filter(operation::Column::Kind.eq(BackupSnapshot::KIND)).filter(operation::Column::Store.eq(store));
+    let made = ready.filter(operation::Column::Kind.eq(CreateVolume::KIND));
+    let (backup, made) = (backup.one(db).await?, made.one(db).await?);
+    if let Some(made) = &made
+        && backup.as_ref().is_none_or(|it| it.id < made.id)
+        && let Some(from) = made.output.as_ref().and_then(|it| it["from"].as_str()?.parse::<OperationId>().ok())
+    {
+        let from = operation::Entity::find_by_id(from.0)
+            .filter(operation::Column::Store.eq(store))
+            .filter(operation::Column::Tenant.eq(tenant))
+            .filter(operation::Column::State.eq("ready"))
+            .filter(operation::Column::DestroyRequested.eq(false));
+        if let Some(from) = from.one(db).await? {
+            return Ok(Some(object_of(from)));
+        }
+    }
+    Ok(backup.map(object_of))
+}
+
+fn object_of(row: operation::Model) -> Object {
+    Object {
+        id: OperationId(row.id),
+        kind: row.kind,
+        tenant: row.tenant,
+        zone: row.zone,
+        store: row.store,
+        usable: row.state == "ready" && !row.destroy_requested,
+        state: row.state,
+        output: row.output.unwrap_or(Value::Null),
+    }
+}
