@@ -3,5 +3,6 @@
 
 pub mod hypervisor;
 pub mod lease;
+pub mod nbd;
 pub mod steps;
 pub mod store;

@@ -1,0 +1,125 @@
+//! Reads a volume or one of its snapshots through a read-only export.
+
+use super::{
+    directory::Directory,
+    export::{Access, Export},
+    image::{Image, invalid},
+    past,
+    scratch::Scratch,
+};
+use crate::hypervisor::{BlockRead, Extent};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use longshore_schema::{
+    fault::{Fault, code},
+    steps::volume::{Format, Measured},
+};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// Connections of one reader: QEMU works on each in its own coroutines, and two keep a fast disk busy.
+const CONNECTIONS: usize = 2;
+/// How much of a volume is asked for at once when it is measured: its runs are held in memory.
+const WINDOW: u64 = 64 << 30;
+
+/// A frozen image. While it lives, QEMU refuses every writer of the volume and of what lies below it.
+#[derive(Debug)]
+pub(super) struct Reader {
+    export: Export,
+    size: u64,
+    format: Format,
+    next: AtomicUsize,
+}
+
+impl Reader {
+    /// Inspects, exports, and inspects again: what was judged safe must be what QEMU has locked now.
+    pub(super) async fn open(directory: PathBuf, volume: &str, snapshot: Option<&str>) -> Result<Reader, Fault> {
+        let inspect = || {
+            let (directory, volume) = (directory.clone(), volume.to_owned());
+            super::blocking(move || Image::inspect(&Directory::open(&directory)?, &volume))
+        };
+        let image = inspect().await?;
+        let format = image.format();
+        let scratch = Scratch::new()?;
+        let past = scratch.join("past.qcow2");
+        let (node, image) = {
+            let (directory, volume, snapshot) = (directory.clone(), volume.to_owned(), snapshot.map(str::to_owned));
+            super::blocking(move || {
+                let directory = Directory::open(&directory)?;
+                let Some(name) = snapshot else { return Ok((image.node(&directory, None), image)) };
+                let missing = || Fault::permanent(code::VOLUME_MISSING, format!("{volume} has no snapshot {name:?}"));
+                let found = image.snapshot(&name).ok_or_else(missing)?;
+                let top = image.members.first().ok_or_else(missing)?;
+                past::write_overlay(&past, top, found).map_err(|error| {
+                    Fault::transient(code::VOLUME_READ_FAILED, format!("write the header of snapshot {name:?}: {error}"))
+                })?;
+                Ok((image.node(&directory, Some(&past)), image))
+            })
+            .await?
+        };
+        let export = Export::open(volume, &node, Access::Read, CONNECTIONS, scratch).await?;
+        if inspect().await? != image {
+            return Err(Fault::transient(code::VOLUME_IN_USE, format!("{volume} changed while it was opened")));
+        }
+        let size = export.clients().first().map(|it| it.export().size);
+        let size = size.ok_or_else(|| Fault::permanent(code::INTERNAL, "an export without a connection"))?;
+        if export.clients().iter().any(|it| it.export().size != size) {
+            return Err(invalid(volume, "QEMU shows it in two sizes"));
+        }
+        Ok(Reader { export, size, format, next: AtomicUsize::new(0) })
+    }
+
+    /// Size and allocation.
+    pub(super) async fn measure(&self) -> Result<Measured, Fault> {
+        let mut allocated = 0;
+        let mut at = 0;
+        while at < self.size {
+            let bytes = (self.size - at).min(WINDOW);
+            let extents = self.extents(at, bytes).await?;
+            allocated += extents.iter().filter(|it| !it.zero).map(|it| it.bytes).sum::<u64>();
+            at += bytes;
+        }
+        Ok(Measured { virtual_size: self.size, allocated, format: self.format })
+    }
+
+    async fn read_part(&self, offset: u64, bytes: u32) -> Result<Bytes, Fault> {
+        let clients = self.export.clients();
+        let client = &clients[self.next.fetch_add(1, Relaxed) % clients.len()];
+        client.read(offset, bytes).await.map_err(|error| self.export.fault(&error))
+    }
+}
+
+#[async_trait]
+impl BlockRead for Reader {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn extents(&self, offset: u64, bytes: u64) -> Result<Vec<Extent>, Fault> {
+        // Clamped to the image, as a reader's ranges are: nothing is past its end.
+        let end = offset.saturating_add(bytes).min(self.size);
+        let client = &self.export.clients()[0];
+        let runs = client.block_status(offset.min(end), end.saturating_sub(offset)).await;
+        let runs = runs.map_err(|error| self.export.fault(&error))?;
+        Ok(runs.into_iter().map(|it| Extent { offset: it.offset, bytes: it.bytes, zero: it.zero }).collect())
+    }
+
+    async fn read(&self, offset: u64, bytes: u32) -> Result<Bytes, Fault> {
+        let most = self.export.clients()[0].export().block.maximum;
+        if bytes <= most {
+            return self.read_part(offset, bytes).await;
+        }
+        let mut whole = BytesMut::new();
+        while whole.len() < bytes as usize {
+            let left = bytes - whole.len() as u32;
+            whole.extend_from_slice(&self.read_part(offset + whole.len() as u64, left.min(most)).await?);
+        }
+        Ok(whole.freeze())
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), Fault> {
+        self.export.close().await
+    }
+}
