@@ -203,3 +203,6 @@ async fn deletes(store: &dyn Store, scratch: &str) -> Result<bool, Fault> {
 fn misbehaved(message: String) -> Fault {
     Fault::permanent(code::STORE_MISBEHAVED, message)
 }
+
+#[cfg(test)]
+mod tests;

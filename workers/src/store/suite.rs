@@ -63,7 +63,10 @@ impl Scratch {
 
     async fn clean(&self) -> Result<(), Fault> {
         let left: Vec<_> = self.store.list(&self.prefix).try_collect().await?;
-        let deletes = left.iter().map(|it| self.store.delete(&it.key));
+        let deletes = left.into_iter().map(|it| {
+            let store = self.store.clone();
+            async move { store.delete(&it.key).await }
+        });
         stream::iter(deletes).buffer_unordered(16).try_collect().await
     }
 }
