@@ -4,5 +4,6 @@
 pub mod hypervisor;
 pub mod lease;
 pub mod nbd;
+pub mod secret;
 pub mod steps;
 pub mod store;
