@@ -15,6 +15,8 @@ pub mod read;
 pub mod restore;
 pub mod resume;
 pub mod scan;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 pub mod verify;
 pub mod write;
