@@ -1,5 +1,6 @@
 //! What engine and workers agree on: ids, faults, steps, messages, the site file and the tables. No I/O.
 
+pub mod bound;
 pub mod fault;
 pub mod ids;
 pub mod site;
