@@ -8,7 +8,7 @@ use longshore_schema::{
     steps::object::Sealed,
 };
 use std::sync::Arc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::{
     lease::Lease,
@@ -69,12 +69,13 @@ impl Uploader {
         Ok(())
     }
 
+    /// Waits for one put. After a fault it waits for the others too: what they finish needn't be sent again.
     async fn one_ended(&mut self) -> Result<(), Fault> {
-        match self.under_way.join_next().await {
-            None => Ok(()),
-            Some(Ok(ended)) => ended,
-            Some(Err(error)) => Err(Fault::transient(code::INTERNAL, format!("a put died: {error}"))),
+        let mut ended = joined(self.under_way.join_next().await);
+        while ended.is_err() && !self.under_way.is_empty() {
+            ended = ended.and(joined(self.under_way.join_next().await));
         }
+        ended
     }
 
     fn spend(&mut self, bytes: u64) -> Result<(), Fault> {
@@ -86,6 +87,14 @@ impl Uploader {
         self.spent = sum;
         self.stored += bytes;
         Ok(())
+    }
+}
+
+fn joined(ended: Option<Result<Result<(), Fault>, JoinError>>) -> Result<(), Fault> {
+    match ended {
+        None => Ok(()),
+        Some(Ok(ended)) => ended,
+        Some(Err(error)) => Err(Fault::transient(code::INTERNAL, format!("a put died: {error}"))),
     }
 }
 
