@@ -3,5 +3,6 @@
 
 pub mod hypervisor;
 pub mod lease;
+pub mod secret;
 pub mod steps;
 pub mod store;
