@@ -1,10 +1,15 @@
 //! What a worker can do: one handler for each step, in one list.
 
+pub mod object;
+pub mod sweep;
+pub mod volume;
+
 use crate::{hypervisor::Hypervisor, lease::Lease, store::Store};
 use futures::future::BoxFuture;
 use longshore_schema::{
     fault::{Fault, code},
     step::{Attempt, Step},
+    steps,
 };
 use serde_json::Value;
 use std::{collections::HashMap, sync::Arc};
@@ -96,6 +101,32 @@ impl Handlers {
     }
 }
 
+/// Every step that a worker can do, alphabetical.
+pub fn handlers() -> Handlers {
+    Handlers::default()
+        .on::<steps::object::Commit, _, _>(object::commit)
+        .on::<steps::object::Copy, _, _>(object::copy)
+        .on::<steps::object::Discard, _, _>(object::discard)
+        .on::<steps::object::Probe, _, _>(object::probe)
+        .on::<steps::object::Unlink, _, _>(object::unlink)
+        .on::<steps::object::Verify, _, _>(object::verify)
+        .on::<steps::sweep::Delete, _, _>(sweep::delete)
+        .on::<steps::sweep::List, _, _>(sweep::list)
+        .on::<steps::volume::Discard, _, _>(volume::discard)
+        .on::<steps::volume::Measure, _, _>(volume::measure)
+        .on::<steps::volume::Publish, _, _>(volume::publish)
+        .on::<steps::volume::Remove, _, _>(volume::remove)
+        .on::<steps::volume::Write, _, _>(volume::write)
+}
+
 fn malformed(step: &str, error: &serde_json::Error) -> Fault {
     Fault::permanent(code::INTERNAL, format!("read the arguments of {step}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_step_of_the_schema_has_a_handler_and_no_other_has() {
+        assert_eq!(super::handlers().names(), longshore_schema::steps::NAMES);
+    }
 }
