@@ -2,7 +2,7 @@
 
 use super::{
     coverage::Coverage,
-    error::NbdError,
+    error::{Errno, NbdError},
     handshake::{Export, negotiate},
     pending::{Answer, Expected, Pending, Run, Table},
     reply::read_all,
@@ -78,8 +78,17 @@ impl Client {
         if bytes == 0 {
             return Ok(Bytes::new());
         }
-        let expected = Expected::Data { buffer: vec![0; length as usize], arrived: Coverage::default() };
-        match self.ask(Command::Read, from, length as u32, expected).await? {
+        let ask = |in_one| {
+            let expected = Expected::Data { buffer: vec![0; length as usize], arrived: Coverage::default() };
+            self.ask(Command::Read { in_one }, from, length as u32, expected)
+        };
+        // In one chunk, because QEMU drops the connection if a read fails that it wanted to send in several
+        // (10.0.2, `nbd_co_send_sparse_read`), and looks for holes again for each. A server may find that too long.
+        let answer = match ask(self.export.can_df).await {
+            Err(NbdError::Server { errno: Errno::Overflow, .. }) if self.export.can_df => ask(false).await,
+            answer => answer,
+        };
+        match answer? {
             Answer::Data(data) => Ok(data.slice((offset - from) as usize..(end - from) as usize)),
             Answer::Runs(_) | Answer::Done => Err(NbdError::protocol("a read answered by something else")),
         }

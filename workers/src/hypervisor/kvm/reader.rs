@@ -3,7 +3,7 @@
 use super::{
     directory::Directory,
     export::{Access, Export},
-    image::{Image, invalid},
+    image::{Image, Stamp, invalid},
     past,
     scratch::Scratch,
 };
@@ -15,6 +15,7 @@ use longshore_schema::{
     steps::volume::{Format, Measured},
 };
 use std::{
+    fs::File,
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
@@ -24,12 +25,16 @@ const CONNECTIONS: usize = 2;
 /// How much of a volume is asked for at once when it is measured: its runs are held in memory.
 const WINDOW: u64 = 64 << 30;
 
-/// A frozen image. While it lives, QEMU refuses every writer of the volume and of what lies below it.
+/// A frozen image. While it lives, QEMU refuses every writer of the volume and of what lies below it. Others
+/// it can't refuse: `close` tells of them.
 #[derive(Debug)]
 pub(super) struct Reader {
     export: Export,
     size: u64,
     format: Format,
+    /// The files of the chain, held open, and what they were like when they were locked.
+    files: Vec<(File, Stamp)>,
+    volume: String,
     next: AtomicUsize,
 }
 
@@ -40,7 +45,7 @@ impl Reader {
             let (directory, volume) = (directory.clone(), volume.to_owned());
             super::blocking(move || Image::inspect(&Directory::open(&directory)?, &volume))
         };
-        let image = inspect().await?;
+        let (image, _) = inspect().await?;
         let format = image.format();
         let scratch = Scratch::new()?;
         let past = scratch.join("past.qcow2");
@@ -60,7 +65,8 @@ impl Reader {
             .await?
         };
         let export = Export::open(volume, &node, Access::Read, CONNECTIONS, scratch).await?;
-        if inspect().await? != image {
+        let (now, files) = inspect().await?;
+        if now != image {
             return Err(Fault::transient(code::VOLUME_IN_USE, format!("{volume} changed while it was opened")));
         }
         let size = export.clients().first().map(|it| it.export().size);
@@ -68,7 +74,8 @@ impl Reader {
         if export.clients().iter().any(|it| it.export().size != size) {
             return Err(invalid(volume, "QEMU shows it in two sizes"));
         }
-        Ok(Reader { export, size, format, next: AtomicUsize::new(0) })
+        let files = files.into_iter().zip(now.members.iter().map(|it| it.stamp)).collect();
+        Ok(Reader { export, size, format, files, volume: volume.into(), next: AtomicUsize::new(0) })
     }
 
     /// Size and allocation.
@@ -120,6 +127,15 @@ impl BlockRead for Reader {
     }
 
     async fn close(self: Box<Self>) -> Result<(), Fault> {
-        self.export.close().await
+        let Reader { export, files, volume, .. } = *self;
+        export.close().await?;
+        super::blocking(move || match files.iter().all(|(file, then)| Stamp::of(file).is_ok_and(|now| now == *then)) {
+            true => Ok(()),
+            false => Err(Fault::transient(
+                code::VOLUME_READ_FAILED,
+                format!("{volume} was changed while it was read, by something that doesn't heed QEMU's locks"),
+            )),
+        })
+        .await
     }
 }
