@@ -52,10 +52,12 @@ impl Client {
             }
         });
         let reader = tokio::spawn({
-            let (export, table) = (Arc::clone(&export), Arc::clone(&table));
+            let (export, table, sender) = (Arc::clone(&export), Arc::clone(&table), sender.abort_handle());
             async move {
                 let error = read_all(from_server, &export, &table).await;
                 table.kill(error);
+                // With both halves gone the server sees the end, whatever it had broken.
+                sender.abort();
             }
         });
         Ok(Client { export, table, slots: Arc::new(Semaphore::new(IN_FLIGHT)), requests, sender, reader })

@@ -4,7 +4,7 @@
 use super::{
     directory::Directory,
     name,
-    qcow2::{self, Header, Snapshot},
+    qcow2::{self, Header, Snapshot, Unusable},
 };
 use longshore_schema::{
     fault::{Fault, code},
@@ -129,8 +129,8 @@ impl Member {
         let header = match (format, is_qcow2) {
             (None | Some("qcow2"), true) => match qcow2::read(&file, &start, length) {
                 Ok(header) => Some(header),
-                Err(Ok(wrong)) => return Err(invalid(name, wrong)),
-                Err(Err(error)) => return Err(failed(error)),
+                Err(Unusable::Invalid(wrong)) => return Err(invalid(name, wrong)),
+                Err(Unusable::Failed(error)) => return Err(failed(error)),
             },
             (None, false) | (Some("raw"), _) => None,
             (Some(other), _) => {

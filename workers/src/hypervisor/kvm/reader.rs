@@ -14,13 +14,14 @@ use longshore_schema::{
     fault::{Fault, code},
     steps::volume::{Format, Measured},
 };
+use serde_json::Value;
 use std::{
     fs::File,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// Connections of one reader: QEMU works on each in its own coroutines, and two keep a fast disk busy.
+/// Connections of one reader: two were quickest where one, two, four and eight were tried (`kvm-xen.md`, 1.7).
 const CONNECTIONS: usize = 2;
 /// How much of a volume is asked for at once when it is measured: its runs are held in memory.
 const WINDOW: u64 = 64 << 30;
@@ -41,31 +42,17 @@ pub(super) struct Reader {
 impl Reader {
     /// Inspects, exports, and inspects again: what was judged safe must be what QEMU has locked now.
     pub(super) async fn open(directory: PathBuf, volume: &str, snapshot: Option<&str>) -> Result<Reader, Fault> {
-        let inspect = || {
-            let (directory, volume) = (directory.clone(), volume.to_owned());
-            super::blocking(move || Image::inspect(&Directory::open(&directory)?, &volume))
-        };
-        let (image, _) = inspect().await?;
-        let format = image.format();
         let scratch = Scratch::new()?;
         let past = scratch.join("past.qcow2");
-        let (node, image) = {
+        let (image, node) = {
             let (directory, volume, snapshot) = (directory.clone(), volume.to_owned(), snapshot.map(str::to_owned));
-            super::blocking(move || {
-                let directory = Directory::open(&directory)?;
-                let Some(name) = snapshot else { return Ok((image.node(&directory, None), image)) };
-                let missing = || Fault::permanent(code::VOLUME_MISSING, format!("{volume} has no snapshot {name:?}"));
-                let found = image.snapshot(&name).ok_or_else(missing)?;
-                let top = image.members.first().ok_or_else(missing)?;
-                past::write_overlay(&past, top, found).map_err(|error| {
-                    Fault::transient(code::VOLUME_READ_FAILED, format!("write the header of snapshot {name:?}: {error}"))
-                })?;
-                Ok((image.node(&directory, Some(&past)), image))
-            })
-            .await?
+            super::blocking(move || describe(&Directory::open(&directory)?, &volume, snapshot.as_deref(), &past)).await?
         };
         let export = Export::open(volume, &node, Access::Read, CONNECTIONS, scratch).await?;
-        let (now, files) = inspect().await?;
+        let (now, files) = {
+            let volume = volume.to_owned();
+            super::blocking(move || Image::inspect(&Directory::open(&directory)?, &volume)).await?
+        };
         if now != image {
             return Err(Fault::transient(code::VOLUME_IN_USE, format!("{volume} changed while it was opened")));
         }
@@ -75,7 +62,7 @@ impl Reader {
             return Err(invalid(volume, "QEMU shows it in two sizes"));
         }
         let files = files.into_iter().zip(now.members.iter().map(|it| it.stamp)).collect();
-        Ok(Reader { export, size, format, files, volume: volume.into(), next: AtomicUsize::new(0) })
+        Ok(Reader { export, size, format: now.format(), files, volume: volume.into(), next: AtomicUsize::new(0) })
     }
 
     /// Size and allocation.
@@ -96,6 +83,22 @@ impl Reader {
         let client = &clients[self.next.fetch_add(1, Relaxed) % clients.len()];
         client.read(offset, bytes).await.map_err(|error| self.export.fault(&error))
     }
+}
+
+/// Inspects the volume and describes it to QEMU; a snapshot by way of an overlay at `past`. Blocks.
+fn describe(directory: &Directory, volume: &str, snapshot: Option<&str>, past: &Path) -> Result<(Image, Value), Fault> {
+    let (image, _) = Image::inspect(directory, volume)?;
+    let Some(name) = snapshot else {
+        let node = image.node(directory, None);
+        return Ok((image, node));
+    };
+    let found = image.members.first().zip(image.snapshot(name));
+    let (top, found) =
+        found.ok_or_else(|| Fault::permanent(code::VOLUME_MISSING, format!("{volume} has no snapshot {name:?}")))?;
+    past::write_overlay(past, top, found)
+        .map_err(|error| Fault::transient(code::VOLUME_READ_FAILED, format!("write the header of snapshot {name:?}: {error}")))?;
+    let node = image.node(directory, Some(past));
+    Ok((image, node))
 }
 
 #[async_trait]

@@ -4,8 +4,11 @@ use super::{super::super::suite::Fixture, *};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::os::unix::fs::{FileExt, symlink};
 
+/// Bytes at an offset.
+type Change<'a> = (u64, &'a [u8]);
+
 /// A good qcow2 in the pool, then changed byte by byte.
-async fn forged(pool: &Pool, changes: &[(u64, &[u8])]) {
+async fn forged(pool: &Pool, changes: &[Change<'_>]) {
     let _ = std::fs::remove_file(pool.path("volume"));
     pool.make("volume", 1 << 20, &[(0, vec![1; 4096])]).await;
     let file = std::fs::File::options().write(true).open(pool.path("volume")).unwrap();
@@ -25,7 +28,7 @@ fn invalid(pool: &Pool) -> impl Future<Output = String> {
 #[tokio::test]
 async fn headers_that_lie_are_refused() {
     let pool = pool(Format::Qcow2);
-    let cases: &[(&str, &[(u64, &[u8])])] = &[
+    let cases: &[(&str, &[Change<'_>])] = &[
         ("version 1", &[(4, &[0, 0, 0, 1])]),
         ("version 4", &[(4, &[0, 0, 0, 4])]),
         ("clusters of 256 bytes", &[(20, &[0, 0, 0, 8])]),

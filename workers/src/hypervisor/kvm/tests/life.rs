@@ -113,6 +113,18 @@ async fn images_of_all_versions_and_cluster_sizes_are_read() {
 }
 
 #[tokio::test]
+async fn bitmaps_of_backups_are_no_obstacle() {
+    let pool = pool(Format::Qcow2);
+    pool.make("volume", 3 << 20, &[(0, vec![1; 1 << 20])]).await;
+    run("qemu-img", &["bitmap", "--add", &pool.text("volume"), "since-monday"]);
+    assert!(pool.snapshot("volume", "then").await);
+    assert!(pool.io("volume", "write -q -P 2 0 3M"));
+    assert!(whole(&pool, "volume", Some("then")).await == filled(&[(1, 1 << 20), (0, 2 << 20)]));
+    assert!(whole(&pool, "volume", None).await == vec![2; 3 << 20]);
+    run("qemu-img", &["check", "-q", &pool.text("volume")]);
+}
+
+#[tokio::test]
 async fn a_volume_that_vanishes_is_read_to_the_end_and_then_missing() {
     let pool = pool(Format::Qcow2);
     pool.make("volume", 1 << 20, &[(0, vec![8; 1 << 20])]).await;
