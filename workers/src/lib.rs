@@ -5,5 +5,6 @@ pub mod datapath;
 pub mod hypervisor;
 pub mod lease;
 pub mod secret;
+pub mod nbd;
 pub mod steps;
 pub mod store;
