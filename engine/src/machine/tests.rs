@@ -165,7 +165,8 @@ fn run(seed: u64) {
         State::Ready => assert!(operation.steps.iter().all(|it| matches!(it.state, StepState::Done { .. })), "seed {seed}"),
         State::Failed | State::Destroyed => {
             for (seq, planned) in operation.plan.steps.iter().enumerate() {
-                let ours = planned.undo.as_ref().is_some_and(|it| it.when == UndoWhen::Always || operation.state == State::Failed);
+                let ours =
+                    planned.undo.as_ref().is_some_and(|it| it.when == UndoWhen::Always || operation.state == State::Failed);
                 assert!(!(ours && outside.left[seq]), "seed {seed}: {} is left behind in {:?}", planned.name, operation.state);
             }
             assert!(operation.state == State::Destroyed || operation.fault.is_some(), "seed {seed}: it failed without a fault");
