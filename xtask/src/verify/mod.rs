@@ -1,0 +1,6 @@
+//! `cargo xtask verify`.
+
+/// Checks.
+pub fn verify() -> anyhow::Result<()> {
+    Ok(())
+}
