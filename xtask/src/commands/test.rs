@@ -2,7 +2,7 @@
 
 use super::services;
 use crate::{
-    project::{cargo, run, target},
+    project::{cargo, run},
     services::packages::{self, Package},
 };
 use anyhow::Result;
@@ -30,6 +30,5 @@ pub fn test(test: Test) -> Result<ExitStatus> {
     run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore"]))?;
     let mut command = cargo();
     command.args(["test", "--workspace", "--all-features"]).args(test.filter).args(test.arguments);
-    command.env("LONGSHORE_TEST_BINARY", target().join("debug/longshore"));
     services::while_running(test.durable, &mut command)
 }

@@ -15,6 +15,7 @@ pub mod scratch;
 pub mod secret;
 pub mod service;
 
+use crate::project::target;
 use anyhow::{Result, anyhow};
 use packages::Package;
 use std::{path::Path, thread};
@@ -61,6 +62,7 @@ impl Services {
             ("LONGSHORE_TEST_S3_ENDPOINT", self.s3.endpoint.clone()),
             ("LONGSHORE_TEST_S3_KEY", self.s3.key.clone()),
             ("LONGSHORE_TEST_S3_SECRET", self.s3.secret.clone()),
+            ("LONGSHORE_TEST_BINARY", target().join("debug/longshore").display().to_string()),
             ("LONGSHORE_TEST_PYTHON", self.python.interpreter().display().to_string()),
         ]
     }

@@ -113,6 +113,7 @@ fn script(install: &str) -> String {
          policy=/usr/sbin/policy-rc.d\n\
          if ! [ -e $policy ]; then\n\
            trap 'rm -f /usr/sbin/policy-rc.d' EXIT\n\
+           trap 'exit 130' HUP INT TERM\n\
            printf '#!/bin/sh\\nexit 101\\n' >$policy && chmod 755 $policy\n\
          fi\n\
          {install} || {{ apt-get update && {install}; }}\n"
