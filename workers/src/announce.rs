@@ -11,29 +11,40 @@ use std::{
 /// How often it announces itself when nothing changes.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Announces the worker until it is dropped.
+/// The last announcement, that the worker leaves, doesn't hold it up longer.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Announces the worker until it is asked to stop, then that it leaves.
 pub(crate) async fn keep_announcing(worker: Arc<Worker>) {
-    let mut view = worker.view.subscribe();
-    let mut link = worker.courier.link();
-    let mut leaving = false;
-    loop {
-        view.borrow_and_update();
-        link.borrow_and_update();
-        leaving |= worker.stop.is_cancelled();
-        worker.clock.asked(Instant::now());
-        let report = Report::Announce(announcement(&worker, leaving));
-        match tokio::time::timeout(INTERVAL, worker.reports.send(&report)).await {
-            Ok(Ok(())) => (),
-            Ok(Err(unsent)) => tracing::debug!(error = %unsent, "the announcement was not confirmed"),
-            Err(_) => tracing::debug!("the announcement was not confirmed in time"),
+    let announcing = async {
+        let mut view = worker.view.subscribe();
+        let mut link = worker.courier.link();
+        loop {
+            view.borrow_and_update();
+            link.borrow_and_update();
+            announce(&worker, false, INTERVAL).await;
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => (),
+                () = changed(&mut view) => (),
+                () = changed(&mut link) => (),
+                () = worker.announce_again.notified() => (),
+            }
         }
-        tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => (),
-            () = changed(&mut view) => (),
-            () = changed(&mut link) => (),
-            () = worker.announce_again.notified() => (),
-            () = worker.stop.cancelled(), if !leaving => (),
-        }
+    };
+    tokio::select! {
+        () = worker.stop.cancelled() => (),
+        () = announcing => (),
+    }
+    announce(&worker, true, FAREWELL).await;
+}
+
+async fn announce(worker: &Worker, leaving: bool, patience: Duration) {
+    let report = Report::Announce(announcement(worker, leaving));
+    worker.clock.asked(Instant::now());
+    match tokio::time::timeout(patience, worker.reports.send(&report)).await {
+        Ok(Ok(())) => (),
+        Ok(Err(unsent)) => tracing::debug!(error = %unsent, "the announcement was not confirmed"),
+        Err(_) => tracing::debug!("the announcement was not confirmed in time"),
     }
 }
 

@@ -56,9 +56,9 @@ impl DatabaseClock {
         let Some(asked) = state.asked.take() else { return };
         let new = Bound { now, asked, answered: at };
         // The old bound is wrong if the clock already shows more: it was set forward.
-        let old = state.bound.filter(|old| {
-            at.saturating_duration_since(old.answered) < KEEP && old.at(at) >= now && old.at(at) <= new.at(at)
-        });
+        let old = state
+            .bound
+            .filter(|old| at.saturating_duration_since(old.answered) < KEEP && old.at(at) >= now && old.at(at) <= new.at(at));
         state.bound = Some(old.unwrap_or(new));
     }
 

@@ -1,10 +1,13 @@
 //! Listens to the engine: the worker's own queue, on which welcomes, words about attempts and answers to
 //! renewals arrive. All of it is a hint that is asked for again, so it is acknowledged at once.
 
-use crate::{attempts::Word, worker::Worker};
+use crate::{attempts::Word, long::handed_back, worker::Worker};
 use anyhow::Context as _;
 use longshore_courier::{Delivery, Inbox, Queue};
-use longshore_schema::wire::{Control, names};
+use longshore_schema::{
+    step::Attempt,
+    wire::{Control, Outcome, Report, names},
+};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -16,19 +19,16 @@ const PREFETCH: u16 = 200;
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Declares and opens the worker's own queue. `None` if the worker was asked to stop before that worked.
-pub(crate) async fn open(worker: &Worker) -> anyhow::Result<Option<Box<dyn Inbox>>> {
+/// Declares and opens the worker's own queue, however often that takes.
+pub(crate) async fn open(worker: &Worker) -> anyhow::Result<Box<dyn Inbox>> {
     let start = Instant::now();
     loop {
         match try_open(worker).await {
-            Ok(inbox) => return Ok(Some(inbox)),
+            Ok(inbox) => return Ok(inbox),
             Err(error) if start.elapsed() > PATIENCE => return Err(error),
             Err(error) => tracing::info!(error = format!("{error:#}"), "can't open the control queue yet"),
         }
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => (),
-            () = worker.stop.cancelled() => return Ok(None),
-        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -53,7 +53,7 @@ pub(crate) async fn keep_listening(worker: Arc<Worker>, mut inbox: Box<dyn Inbox
     }
 }
 
-fn obey(worker: &Worker, control: Control) {
+fn obey(worker: &Arc<Worker>, control: Control) {
     match control {
         Control::Welcome { now, site_version, places } => {
             worker.clock.answered(now, Instant::now());
@@ -66,7 +66,8 @@ fn obey(worker: &Worker, control: Control) {
         }
         Control::Go { attempt, pace } => {
             if !worker.attempts.word(attempt, Word::Go(pace)) {
-                tracing::debug!(operation.id = %attempt.operation, attempt = attempt.n, "told to start what isn't here");
+                tracing::info!(operation.id = %attempt.operation, attempt = attempt.n, "told to start what was dropped here");
+                worker.start(refuse(worker.clone(), attempt));
             }
         }
         Control::Stop { attempt } => {
@@ -74,4 +75,11 @@ fn obey(worker: &Worker, control: Control) {
         }
         Control::Renewed { token, stop } => worker.renewals.answered(token, &stop),
     }
+}
+
+/// The word came after the attempt's time, or to a successor: nothing runs, so the engine needn't wait for the lease.
+async fn refuse(worker: Arc<Worker>, attempt: Attempt) {
+    let result = Outcome::Fault(handed_back());
+    let done = Report::Done { attempt, worker: worker.config.worker.clone(), result };
+    worker.reports.until_confirmed(&done, || worker.stop.is_cancelled()).await;
 }

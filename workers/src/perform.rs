@@ -15,15 +15,15 @@ use tracing::Instrument as _;
 pub(crate) async fn perform(worker: &Arc<Worker>, message: StepMessage, lease: &Arc<Lease>) -> Outcome {
     let reach = worker.view.borrow().as_ref().map(|view| view.reach.clone()).unwrap_or_default();
     let context = Context { attempt: message.attempt, lease: lease.clone(), may_write: message.may_write, reach };
-    let (worker, lease) = (worker.clone(), lease.clone());
+    let (runs, lease) = (worker.clone(), lease.clone());
     let handler = async move {
         tokio::select! {
             biased;
-            result = worker.handlers.run(&message.step, context, message.args, message.input) => result,
+            result = runs.handlers.run(&message.step, context, message.args, message.input) => result,
             fault = lease.stopped() => Err(fault),
         }
     };
-    let ended = AbortOnDropHandle::new(tokio::spawn(handler.in_current_span())).await;
+    let ended = AbortOnDropHandle::new(worker.tasks.spawn(handler.in_current_span())).await;
     match ended {
         Ok(Ok(output)) => {
             tracing::info!("done");

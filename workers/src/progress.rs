@@ -194,3 +194,99 @@ impl Renewals {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_courier::embedded::Embedded;
+    use longshore_schema::{
+        fault::{Class, code},
+        ids::{OperationId, PackId},
+        step::Way,
+    };
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn renewals() -> Renewals {
+        let courier = Arc::new(Embedded::new().courier());
+        Renewals::new("w".into(), Arc::new(Reports::new(courier, "w".into())), uuid::Uuid::now_v7())
+    }
+
+    fn lease(left: Duration) -> Arc<Lease> {
+        let attempt = Attempt { operation: OperationId::new(), seq: 0, n: 1, way: Way::Do };
+        Arc::new(Lease::new(attempt, Instant::now() + left))
+    }
+
+    fn last_token(renewals: &Renewals) -> u64 {
+        renewals.lock().token
+    }
+
+    #[tokio::test]
+    async fn only_the_answer_to_a_renewal_gives_time() {
+        let (renewals, lease) = (renewals(), lease(Duration::from_millis(50)));
+        renewals.add(lease.clone(), HOUR, Instant::now());
+        renewals.renew_all().await;
+        renewals.answered(last_token(&renewals) + 1, &[]);
+        renewals.answered(last_token(&renewals) - 1, &[]);
+        assert_eq!(lease.stopped().await.code, code::LEASE_LOST);
+    }
+
+    #[tokio::test]
+    async fn the_time_counts_from_the_sending_and_leaves_a_margin() {
+        let (renewals, lease) = (renewals(), lease(HOUR));
+        let span = Duration::from_secs(5 * 3600);
+        renewals.add(lease.clone(), span, Instant::now());
+        renewals.renew_all().await;
+        let sent = renewals.lock().sent.values().next().unwrap().at;
+        assert_eq!(ends(sent, span), sent + Duration::from_secs(4 * 3600));
+        renewals.answered(last_token(&renewals), &[]);
+        lease.check().unwrap();
+        assert!(renewals.lock().sent.is_empty());
+    }
+
+    #[tokio::test]
+    async fn renewals_that_are_never_answered_are_forgotten() {
+        let (renewals, lease) = (renewals(), lease(HOUR));
+        renewals.add(lease, Duration::ZERO, Instant::now());
+        for _ in 0..50 {
+            renewals.renew_all().await;
+        }
+        assert_eq!(renewals.lock().sent.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_when_nothing_runs() {
+        let (renewals, lease) = (renewals(), lease(HOUR));
+        let before = last_token(&renewals);
+        renewals.add(lease.clone(), HOUR, Instant::now());
+        renewals.remove(lease.attempt());
+        renewals.renew_all().await;
+        assert_eq!(last_token(&renewals), before);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_not_current_stops_and_keeps_its_packs() {
+        let (renewals, lease) = (renewals(), lease(HOUR));
+        let pack = Sealed { id: PackId { operation: lease.attempt().operation, attempt: 1, n: 0 }, bytes: 1 };
+        lease.sealed(pack.clone());
+        renewals.add(lease.clone(), HOUR, Instant::now());
+        renewals.renew_all().await;
+        renewals.answered(last_token(&renewals), &[lease.attempt()]);
+        assert_eq!(lease.check().unwrap_err().class, Class::Cancelled);
+        assert_eq!(lease.unrecorded(), [pack]);
+    }
+
+    #[tokio::test]
+    async fn a_full_renewal_that_was_answered_is_followed_by_the_next_at_once() {
+        let (renewals, lease) = (renewals(), lease(HOUR));
+        for n in 0..300 {
+            lease.sealed(Sealed { id: PackId { operation: lease.attempt().operation, attempt: 1, n }, bytes: 1 });
+        }
+        renewals.add(lease.clone(), HOUR, Instant::now());
+        renewals.renew_all().await;
+        assert!(renewals.lock().held[&lease.attempt()].due > Instant::now());
+        renewals.answered(last_token(&renewals), &[]);
+        assert!(renewals.lock().held[&lease.attempt()].due <= Instant::now());
+        assert_eq!(lease.unrecorded().len(), 100);
+    }
+}

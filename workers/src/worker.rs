@@ -14,6 +14,7 @@ use crate::{
     report::Reports,
     steps::Handlers,
 };
+use anyhow::Context as _;
 use longshore_courier::Courier;
 use longshore_schema::{site::Place, wire::names};
 use std::{
@@ -27,7 +28,10 @@ use tokio::{
     sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 /// What was handed back is reported within this time, or not at all.
 const LAST_REPORTS: Duration = Duration::from_secs(10);
@@ -56,15 +60,17 @@ pub struct Worker {
     pub(crate) stop: CancellationToken,
     /// Everything ends.
     over: CancellationToken,
-    /// One for each delivery in hand.
-    tasks: TaskTracker,
+    /// One for each delivery in hand, and one for its handler.
+    pub(crate) tasks: TaskTracker,
+    /// Counts deliveries that aren't settled.
+    pub(crate) unsettled: TaskTracker,
     expired: AtomicU64,
 }
 
 impl Worker {
     /// Runs a worker until `stop`: then it announces that it leaves, gives back what it hasn't started, lets what
-    /// runs finish within `drain_s`, and hands the rest back with the fault `step.handed-back`. The courier stays
-    /// open: it is the caller's to close, which also settles the last acknowledgements.
+    /// runs finish within `drain_s`, and hands the rest back with the fault `step.handed-back`. The courier is this
+    /// worker's own, and closed at the end.
     ///
     /// Fails if its control queue can't be had for minutes (two workers with one id), or the courier is closed.
     pub async fn run(
@@ -74,40 +80,47 @@ impl Worker {
         opener: Arc<dyn Opener>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let worker = Arc::new(Worker::new(config, courier, handlers, stop));
+        let worker = Arc::new(Worker::new(config, courier, handlers, stop.child_token()));
         let _over = worker.over.clone().drop_guard();
-        let Some(inbox) = control::open(&worker).await? else { return Ok(()) };
-        tracing::info!(worker = worker.config.worker, kind = worker.config.kind.as_str(), "the worker runs");
+        let result = worker.work(opener).await;
+        worker.courier.close().await;
+        result
+    }
 
+    async fn work(self: &Arc<Worker>, opener: Arc<dyn Opener>) -> anyhow::Result<()> {
+        let inbox = tokio::select! {
+            () = self.stop.cancelled() => return Ok(()),
+            inbox = control::open(self) => inbox?,
+        };
+        tracing::info!(worker = self.config.worker, kind = self.config.kind.as_str(), "the worker runs");
         let mut services = JoinSet::new();
-        services.spawn(control::keep_listening(worker.clone(), inbox));
-        services.spawn(announce::keep_announcing(worker.clone()));
-        services.spawn(reach::keep_reaching(worker.clone(), opener));
-        let renewing = worker.clone();
-        services.spawn(async move { renewing.renewals.keep_renewing(renewing.courier.link()).await });
-        let mut consumers = JoinSet::new();
-        for key in [
-            names::zone_queue(&worker.config.zone, worker.config.kind.as_str()),
-            names::host_queue(&worker.config.host),
-        ] {
-            consumers.spawn(consumer::keep_consuming(worker.clone(), names::steps_queue(&key)));
-        }
+        services.spawn(control::keep_listening(self.clone(), inbox));
+        services.spawn(reach::keep_reaching(self.clone(), opener));
+        let worker = self.clone();
+        services.spawn(async move { worker.renewals.keep_renewing(worker.courier.link()).await });
+        let announcer = self.until_stopped(announce::keep_announcing(self.clone()));
+        let zone = names::zone_queue(&self.config.zone, self.config.kind.as_str());
+        let host = names::host_queue(&self.config.host);
+        let consumers =
+            [zone, host].map(|key| self.until_stopped(consumer::keep_consuming(self.clone(), names::steps_queue(&key))));
 
         let ended = tokio::select! {
-            () = worker.stop.cancelled() => Ok(()),
-            Some(ended) = services.join_next() => Err(ended),
-            Some(Err(ended)) = consumers.join_next() => Err(Err(ended)),
+            () = self.stop.cancelled() => Ok(()),
+            Some(ended) = services.join_next() => match ended {
+                Ok(()) => Err(anyhow::anyhow!("the courier was closed while the worker ran")),
+                Err(error) => Err(anyhow::Error::new(error).context("run the worker's tasks")),
+            }
         };
-        worker.stop.cancel();
-        while consumers.join_next().await.is_some() {}
-        worker.drain().await;
-        services.shutdown().await;
-        tracing::info!(expired = worker.expired.load(Relaxed), "the worker ended");
-        match ended {
-            Ok(()) => Ok(()),
-            Err(Ok(())) => anyhow::bail!("the courier was closed while the worker ran"),
-            Err(Err(error)) => Err(anyhow::Error::new(error).context("run the worker's tasks")),
+        self.stop.cancel();
+        self.unsettled.close();
+        let announced = announcer.await;
+        self.drain().await;
+        for ended in futures::future::join_all(consumers).await.into_iter().chain([announced]) {
+            ended.context("run the worker's tasks")?;
         }
+        services.shutdown().await;
+        tracing::info!(expired = self.expired.load(Relaxed), "the worker ended");
+        ended
     }
 
     fn new(config: Config, courier: Arc<dyn Courier>, handlers: Handlers, stop: CancellationToken) -> Worker {
@@ -131,6 +144,7 @@ impl Worker {
             stop,
             over: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            unsettled: TaskTracker::new(),
             expired: AtomicU64::new(0),
         }
     }
@@ -174,14 +188,22 @@ impl Worker {
         hand.settle();
     }
 
+    /// Starts a task that ends by itself once the worker is asked to stop. Should it panic, the worker stops.
+    fn until_stopped(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+        let stop = self.stop.clone().drop_guard();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let _stop = stop;
+            task.await;
+        }))
+    }
+
     async fn drain(&self) {
         self.tasks.close();
-        if tokio::time::timeout(self.config.drain(), self.tasks.wait()).await.is_ok() {
-            return;
-        }
-        self.attempts.stop_all(&long::handed_back());
-        if tokio::time::timeout(LAST_REPORTS, self.tasks.wait()).await.is_err() {
-            tracing::warn!(tasks = self.tasks.len(), "ended before everything was reported");
+        if tokio::time::timeout(self.config.drain(), self.tasks.wait()).await.is_err() {
+            self.attempts.stop_all(&long::handed_back());
+            if tokio::time::timeout(LAST_REPORTS, self.tasks.wait()).await.is_err() {
+                tracing::warn!(tasks = self.tasks.len(), "ending before everything is reported");
+            }
         }
         self.over.cancel();
         self.tasks.wait().await;

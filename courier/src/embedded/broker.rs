@@ -138,7 +138,8 @@ impl Broker {
         let Some(kind) = route::kind(&parcel.exchange) else {
             return Err(Unsent::Unconfirmed(format!("there is no exchange {:?}", parcel.exchange)));
         };
-        let takes = |(exchange, key): &(String, String)| *exchange == parcel.exchange && route::matches(kind, key, &parcel.routing_key);
+        let takes =
+            |(exchange, key): &(String, String)| *exchange == parcel.exchange && route::matches(kind, key, &parcel.routing_key);
         Ok(self.queues.iter().filter(|(_, state)| state.bindings.iter().any(takes)).map(|(name, _)| name.clone()).collect())
     }
 

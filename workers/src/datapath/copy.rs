@@ -103,6 +103,22 @@ impl From<Fault> for Stopped {
     }
 }
 
+enum UnderWay {
+    Done(Processed),
+    Task(AbortOnDropHandle<Result<Processed, Fault>>),
+}
+
+impl UnderWay {
+    async fn end(self) -> Result<Processed, Fault> {
+        match self {
+            UnderWay::Done(processed) => Ok(processed),
+            UnderWay::Task(task) => task
+                .await
+                .unwrap_or_else(|error| Err(Fault::transient(code::INTERNAL, format!("a task of the copy died: {error}")))),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Sums {
     read: u64,
@@ -172,12 +188,16 @@ impl Job {
                     Some(usable) => base_leaf(usable, &mut leaf, span.first / FANOUT).await?,
                     None => None,
                 };
-                let task = tokio::spawn(process(self.reader.clone(), self.shape, Task { span, base, known }));
-                under_way.push_back(AbortOnDropHandle::new(task));
+                let task = Task { span, base, known };
+                under_way.push_back(match task.without_reading() {
+                    Ok(processed) => UnderWay::Done(processed),
+                    Err(task) => {
+                        UnderWay::Task(AbortOnDropHandle::new(tokio::spawn(process(self.reader.clone(), self.shape, task))))
+                    }
+                });
             }
             let Some(next) = under_way.pop_front() else { break };
-            let processed =
-                next.await.map_err(|error| Fault::transient(code::INTERNAL, format!("a task of the copy died: {error}")))??;
+            let processed = next.end().await?;
             self.work.lease.check()?;
             self.take(processed, &mut sums, &mut tree, &mut packer).await?;
         }

@@ -106,6 +106,15 @@ impl Cursor {
         }
     }
 
+    /// The entries of leaf page `index`, none if it is zeros, and the leaf page that comes next: those in
+    /// between are zeros.
+    pub async fn entries(&mut self, index: u64) -> Result<(Vec<Entry>, u64), Fault> {
+        match self.descend(index, &|_| true).await? {
+            Found::Leaf(leaf) => Ok((leaf.entries, index + 1)),
+            Found::Nothing { next, .. } => Ok((vec![], next.min(self.shape.pages(0)))),
+        }
+    }
+
     /// Reads leaf page `index` if it and all above it are `wanted`, and says which leaf page comes next.
     pub async fn read_wanted(&mut self, index: u64, wanted: &(dyn Fn(&PageRef) -> bool + Send + Sync)) -> Result<u64, Fault> {
         match self.descend(index, wanted).await? {

@@ -62,12 +62,19 @@ pub struct Processed {
     pub read: u64,
 }
 
+impl Task {
+    /// The result if nothing has to be read, else the task.
+    pub fn without_reading(self) -> Result<Processed, Task> {
+        if self.span.data != 0 {
+            return Err(self);
+        }
+        let outcomes = (0..self.span.count).map(|_| Outcome::Zero).collect();
+        Ok(Processed { span: self.span, outcomes, base: self.base, read: 0 })
+    }
+}
+
 /// Reads and processes one span.
 pub async fn process(reader: Reader, shape: Shape, task: Task) -> Result<Processed, Fault> {
-    if task.span.data == 0 {
-        let outcomes = (0..task.span.count).map(|_| Outcome::Zero).collect();
-        return Ok(Processed { span: task.span, outcomes, base: task.base, read: 0 });
-    }
     let extents = read_span(&reader, &shape, task.span).await?;
     drop(reader);
     on_processor(move || decide(task, extents)).await

@@ -1,7 +1,7 @@
 //! Walks a volume in spans: some extents in a row, and which of them have to be read. What is known to be zeros
 //! isn't read; the rest is read in large pieces.
 
-use super::format::shape::Shape;
+use super::format::shape::{FANOUT, Shape};
 use crate::hypervisor::{BlockRead, Extent};
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -21,7 +21,7 @@ pub type Reader = Arc<Box<dyn BlockRead>>;
 pub struct Span {
     /// The first extent.
     pub first: u64,
-    /// How many, at most 64.
+    /// How many: at most 64, or a leaf page's if all are known to be zeros.
     pub count: u32,
     /// A bit for each that isn't known to be zeros, the first extent's lowest.
     pub data: u64,
@@ -50,12 +50,10 @@ impl Walk {
         }
         let extent_size = u64::from(self.shape.extent_size());
         let first = self.next;
-        let count = left.min(SPAN / extent_size);
+        let count = self.zeros(first).await?.max(left.min(SPAN / extent_size));
         let start = self.shape.offset(first);
         let end = self.shape.offset(first + count).min(self.shape.size());
-        while self.asked < end {
-            self.ask().await?;
-        }
+        self.ask_until(end).await?;
         let mut data = 0;
         while let Some(run) = self.runs.front().copied() {
             if !run.zero {
@@ -71,6 +69,22 @@ impl Walk {
         }
         self.next += count;
         Ok(Some(Span { first, count: count as u32, data }))
+    }
+
+    /// Extents from `first` to the end of its leaf page, if all of them are known to be zeros; else 0.
+    async fn zeros(&mut self, first: u64) -> Result<u64, Fault> {
+        let last = ((first / FANOUT + 1) * FANOUT).min(self.shape.extents());
+        let end = self.shape.offset(last).min(self.shape.size());
+        self.ask_until(end).await?;
+        let zeros = self.runs.front().is_some_and(|run| run.zero && run.offset + run.bytes >= end);
+        Ok(if zeros { last - first } else { 0 })
+    }
+
+    async fn ask_until(&mut self, end: u64) -> Result<(), Fault> {
+        while self.asked < end {
+            self.ask().await?;
+        }
+        Ok(())
     }
 
     async fn ask(&mut self) -> Result<(), Fault> {

@@ -73,17 +73,22 @@ pub async fn scan(store: &Arc<dyn Store>, lease: &Arc<Lease>, root: &RootFile, s
     let scan = Arc::new(scan);
     let mut under_way = JoinSet::new();
     let mut sums = Scanned::default();
-    for index in 0..shape.pages(0) {
+    let mut index = 0;
+    while index < shape.pages(0) {
         lease.check()?;
-        let leaf = cursor.leaf(index).await?;
+        let (entries, next) = cursor.entries(index).await?;
+        let end = shape.offset(next * FANOUT).min(shape.size());
+        let mut zeros = end - shape.offset(index * FANOUT);
         let mut pieces = vec![];
-        for (extent, entry) in (index * FANOUT..).zip(leaf.entries) {
-            let length = shape.length(extent);
-            match entry {
-                Entry::Zero => scan.advance(u64::from(length)),
-                Entry::Data(digest, place) => pieces.push(Piece { place, length, tag: Wanted { extent, digest } }),
+        for (extent, entry) in (index * FANOUT..).zip(entries) {
+            if let Entry::Data(digest, place) = entry {
+                let length = shape.length(extent);
+                zeros -= u64::from(length);
+                pieces.push(Piece { place, length, tag: Wanted { extent, digest } });
             }
         }
+        scan.advance(zeros);
+        index = next;
         sums.extents += pieces.len() as u64;
         for request in requests(pieces) {
             sums.bytes += request.length;

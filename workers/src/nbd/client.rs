@@ -2,7 +2,7 @@
 
 use super::{
     coverage::Coverage,
-    error::NbdError,
+    error::{Errno, NbdError},
     handshake::{Export, negotiate},
     pending::{Answer, Expected, Pending, Run, Table},
     reply::read_all,
@@ -52,10 +52,12 @@ impl Client {
             }
         });
         let reader = tokio::spawn({
-            let (export, table) = (Arc::clone(&export), Arc::clone(&table));
+            let (export, table, sender) = (Arc::clone(&export), Arc::clone(&table), sender.abort_handle());
             async move {
                 let error = read_all(from_server, &export, &table).await;
                 table.kill(error);
+                // With both halves gone the server sees the end, whatever it had broken.
+                sender.abort();
             }
         });
         Ok(Client { export, table, slots: Arc::new(Semaphore::new(IN_FLIGHT)), requests, sender, reader })
@@ -78,8 +80,17 @@ impl Client {
         if bytes == 0 {
             return Ok(Bytes::new());
         }
-        let expected = Expected::Data { buffer: vec![0; length as usize], arrived: Coverage::default() };
-        match self.ask(Command::Read, from, length as u32, expected).await? {
+        let ask = |in_one| {
+            let expected = Expected::Data { buffer: vec![0; length as usize], arrived: Coverage::default() };
+            self.ask(Command::Read { in_one }, from, length as u32, expected)
+        };
+        // In one chunk, because QEMU drops the connection if a read fails that it wanted to send in several
+        // (10.0.2, `nbd_co_send_sparse_read`), and looks for holes again for each. A server may find that too long.
+        let answer = match ask(self.export.can_df).await {
+            Err(NbdError::Server { errno: Errno::Overflow, .. }) if self.export.can_df => ask(false).await,
+            answer => answer,
+        };
+        match answer? {
             Answer::Data(data) => Ok(data.slice((offset - from) as usize..(end - from) as usize)),
             Answer::Runs(_) | Answer::Done => Err(NbdError::protocol("a read answered by something else")),
         }

@@ -31,6 +31,8 @@ pub struct Export {
     pub multi_conn: bool,
     /// Limits of a request.
     pub block: BlockSize,
+    /// Reads may ask for their data in one chunk.
+    pub(super) can_df: bool,
     /// Structured replies were agreed on.
     pub structured: bool,
     /// The id of `base:allocation`, if the server offers it.
@@ -137,6 +139,7 @@ async fn go<S: AsyncRead + AsyncWrite + Unpin>(
         can_write_zeroes: flags & SEND_WRITE_ZEROES != 0,
         multi_conn: flags & CAN_MULTI_CONN != 0,
         block: checked_block(block)?,
+        can_df: structured && flags & SEND_DF != 0,
         structured,
         allocation,
     })

@@ -51,6 +51,8 @@ pub(super) const SEND_FLUSH: u16 = 1 << 2;
 pub(super) const SEND_FUA: u16 = 1 << 3;
 /// Transmission flags: `NBD_FLAG_SEND_WRITE_ZEROES`.
 pub(super) const SEND_WRITE_ZEROES: u16 = 1 << 6;
+/// Transmission flags: `NBD_FLAG_SEND_DF`.
+pub(super) const SEND_DF: u16 = 1 << 7;
 /// Transmission flags: `NBD_FLAG_CAN_MULTI_CONN`.
 pub(super) const CAN_MULTI_CONN: u16 = 1 << 8;
 
@@ -58,6 +60,8 @@ pub(super) const CAN_MULTI_CONN: u16 = 1 << 8;
 pub(super) const FLAG_FUA: u16 = 1;
 /// Command flags: `NBD_CMD_FLAG_NO_HOLE`.
 pub(super) const FLAG_NO_HOLE: u16 = 1 << 1;
+/// Command flags: `NBD_CMD_FLAG_DF`.
+pub(super) const FLAG_DF: u16 = 1 << 2;
 
 /// Chunk flags: `NBD_REPLY_FLAG_DONE`.
 pub(super) const REPLY_DONE: u16 = 1;

@@ -2,7 +2,7 @@
 
 use super::{
     error::NbdError,
-    protocol::{FLAG_FUA, FLAG_NO_HOLE, REQUEST_MAGIC},
+    protocol::{FLAG_DF, FLAG_FUA, FLAG_NO_HOLE, REQUEST_MAGIC},
 };
 use bytes::Bytes;
 use tokio::{
@@ -14,7 +14,10 @@ use tokio::{
 #[derive(Debug, Clone)]
 pub(super) enum Command {
     /// `NBD_CMD_READ`.
-    Read,
+    Read {
+        /// The data comes in one chunk, holes as zeros.
+        in_one: bool,
+    },
     /// `NBD_CMD_WRITE`.
     Write {
         /// As many bytes as the request says.
@@ -47,7 +50,7 @@ pub(super) struct Request {
 impl Request {
     fn header(&self) -> [u8; 28] {
         let (number, flags) = match &self.command {
-            Command::Read => (0u16, 0),
+            Command::Read { in_one } => (0u16, if *in_one { FLAG_DF } else { 0 }),
             Command::Write { fua, .. } => (1, if *fua { FLAG_FUA } else { 0 }),
             Command::Disconnect => (2, 0),
             Command::Flush => (3, 0),
@@ -74,7 +77,7 @@ pub(super) async fn send_all<W: AsyncWrite + Unpin>(stream: W, mut requests: mps
         match &request.command {
             Command::Write { data, .. } => stream.write_all(data).await.map_err(NbdError::lost)?,
             Command::Disconnect => break,
-            Command::Read | Command::Flush | Command::WriteZeroes { .. } | Command::BlockStatus => (),
+            Command::Read { .. } | Command::Flush | Command::WriteZeroes { .. } | Command::BlockStatus => (),
         }
         if requests.is_empty() {
             stream.flush().await.map_err(NbdError::lost)?;

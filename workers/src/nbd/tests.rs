@@ -9,6 +9,9 @@ const SIZE: u64 = 1 << 20;
 const CONTEXT: u32 = 7;
 const FLAGS: u16 = HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_WRITE_ZEROES;
 
+/// Kinds and bodies.
+type Chunks = Vec<(u16, Vec<u8>)>;
+
 struct Peer(DuplexStream);
 
 /// What the peer announces.
@@ -18,9 +21,10 @@ struct Offer {
     minimum: u32,
     maximum: u32,
     size: u64,
+    flags: u16,
 }
 
-const PLAIN: Offer = Offer { structured: true, minimum: 1, maximum: 32 << 20, size: SIZE };
+const PLAIN: Offer = Offer { structured: true, minimum: 1, maximum: 32 << 20, size: SIZE, flags: FLAGS };
 
 impl Peer {
     async fn reply(&mut self, option: u32, kind: u32, body: &[u8]) {
@@ -57,7 +61,7 @@ impl Peer {
             self.reply(OPT_SET_META_CONTEXT, REP_ACK, &[]).await;
         }
         assert_eq!(self.option().await.0, OPT_GO);
-        self.reply(OPT_GO, REP_INFO, &[&[0, 0][..], &offer.size.to_be_bytes(), &FLAGS.to_be_bytes()].concat()).await;
+        self.reply(OPT_GO, REP_INFO, &[&[0, 0][..], &offer.size.to_be_bytes(), &offer.flags.to_be_bytes()].concat()).await;
         let sizes = [offer.minimum, offer.minimum.max(4096), offer.maximum].map(u32::to_be_bytes).concat();
         self.reply(OPT_GO, REP_INFO, &[&[0, 3][..], &sizes].concat()).await;
         self.reply(OPT_GO, REP_ACK, &[]).await;
@@ -145,7 +149,7 @@ async fn a_read_is_put_together_from_chunks_in_any_order() {
 
 #[tokio::test]
 async fn a_reply_that_breaks_the_protocol_ends_the_connection() {
-    let cases: Vec<(&str, Vec<(u16, Vec<u8>)>)> = vec![
+    let cases: Vec<(&str, Chunks)> = vec![
         ("lacks the end", vec![(CHUNK_OFFSET_DATA, at(100, b"abcdefg"))]),
         ("lacks the middle", vec![(CHUNK_OFFSET_DATA, at(100, b"abc")), (CHUNK_OFFSET_DATA, at(104, b"efgh"))]),
         ("nothing at all", vec![(CHUNK_NONE, vec![])]),
@@ -240,6 +244,40 @@ async fn a_simple_reply_to_a_read_is_a_breach_where_structured_ones_were_agreed_
 }
 
 #[tokio::test]
+async fn a_read_that_is_too_long_for_one_chunk_is_asked_for_in_several() {
+    let (client, mut peer) = connected(Offer { flags: FLAGS | SEND_DF, ..PLAIN }).await;
+    let serve = async {
+        assert_eq!(peer.0.read_u32().await.unwrap(), REQUEST_MAGIC);
+        assert_eq!(peer.0.read_u16().await.unwrap(), FLAG_DF);
+        assert_eq!(peer.0.read_u16().await.unwrap(), 0);
+        let cookie = peer.0.read_u64().await.unwrap();
+        assert_eq!((peer.0.read_u64().await.unwrap(), peer.0.read_u32().await.unwrap()), (0, 4));
+        peer.chunk(REPLY_DONE, CHUNK_ERROR + 1, cookie, &error(75, 0, "")).await;
+        assert_eq!(peer.0.read_u32().await.unwrap(), REQUEST_MAGIC);
+        assert_eq!(peer.0.read_u16().await.unwrap(), 0);
+        assert_eq!(peer.0.read_u16().await.unwrap(), 0);
+        let cookie = peer.0.read_u64().await.unwrap();
+        assert_eq!((peer.0.read_u64().await.unwrap(), peer.0.read_u32().await.unwrap()), (0, 4));
+        peer.chunk(0, CHUNK_OFFSET_DATA, cookie, &at(0, b"ab")).await;
+        peer.chunk(REPLY_DONE, CHUNK_OFFSET_HOLE, cookie, &hole(2, 2)).await;
+    };
+    let (read, ()) = tokio::join!(client.read(0, 4), serve);
+    assert_eq!(&read.unwrap()[..], b"ab\0\0");
+}
+
+#[tokio::test]
+async fn a_server_that_broke_the_protocol_sees_the_end() {
+    let (client, mut peer) = connected(PLAIN).await;
+    let serve = async {
+        peer.request().await;
+        peer.0.write_all(&[0; 4]).await.unwrap();
+        assert_eq!(peer.0.read(&mut [0]).await.unwrap(), 0);
+    };
+    let (read, ()) = tokio::join!(client.read(0, 4), serve);
+    assert!(matches!(read, Err(NbdError::Protocol(_))), "{read:?}");
+}
+
+#[tokio::test]
 async fn a_server_without_structured_replies_is_read_by_simple_ones() {
     let (client, mut peer) = connected(Offer { structured: false, ..PLAIN }).await;
     let serve = async {
@@ -296,7 +334,7 @@ async fn status_replies_are_clamped_and_asked_again_until_all_is_covered() {
 
 #[tokio::test]
 async fn a_status_reply_that_breaks_the_protocol_ends_the_connection() {
-    let cases: Vec<(&str, Vec<(u16, Vec<u8>)>)> = vec![
+    let cases: Vec<(&str, Chunks)> = vec![
         ("no status", vec![(CHUNK_NONE, vec![])]),
         ("another context", vec![(CHUNK_BLOCK_STATUS, statuses(CONTEXT + 1, &[(8, 0)]))]),
         ("no bytes", vec![(CHUNK_BLOCK_STATUS, statuses(CONTEXT, &[(0, 0)]))]),

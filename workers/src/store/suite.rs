@@ -9,7 +9,7 @@ pub mod s3;
 use super::{Put, PutMode, Store};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
-use longshore_schema::fault::Fault;
+use longshore_schema::fault::{Fault, code};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -87,6 +87,33 @@ pub async fn run_all(store: Arc<dyn Store>, creates_safely: bool) {
         scratch.clean().await.expect("clean up");
         assert_eq!(scratch.list("").await, [], "left after {name}");
     }
+}
+
+/// Fills a store of at most some MiB: what doesn't fit is `store.full`, leaves nothing behind, does no harm to
+/// what is there, and fits once there is room.
+pub async fn run_full(store: Arc<dyn Store>) {
+    let scratch = Scratch { store, prefix: format!("suite/{}/", Uuid::now_v7()) };
+    let body = |n: u64| bytes(300_000, n);
+    let mut fitted = 0;
+    let fault = loop {
+        match scratch.store.put(&scratch.key(&fitted.to_string()), body(fitted), PutMode::Create).await {
+            Ok(_) => fitted += 1,
+            Err(fault) => break fault,
+        }
+        assert!(fitted < 1000, "the store is too large for this check");
+    };
+    assert!(fault.code == code::STORE_FULL && fault.is_transient(), "{fault}");
+    assert!(fitted > 0, "the store was full from the beginning");
+    for (n, (_, length)) in scratch.list("").await.iter().enumerate() {
+        assert_eq!(*length, 300_000, "object {n}");
+    }
+    assert_eq!(scratch.list("").await.len() as u64, fitted);
+    scratch.store.delete(&scratch.key("0")).await.expect("delete");
+    assert_eq!(scratch.put(&fitted.to_string(), body(fitted), PutMode::Create).await, Put::Written);
+    for n in 1..=fitted {
+        assert!(scratch.all(&n.to_string()).await == body(n), "object {n}");
+    }
+    scratch.clean().await.expect("clean up");
 }
 
 /// Bytes that differ everywhere and from seed to seed.

@@ -78,12 +78,9 @@ impl Export {
 
     async fn connect(&mut self, socket: &Path) -> Result<Client, Fault> {
         let stream = loop {
-            match UnixStream::connect(socket).await {
-                Ok(stream) => break stream,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock => (),
-                    _ => return Err(self.transient(format!("connect to qemu-nbd: {error}"))),
-                },
+            // Not there yet, or going already: its end, or the time, decides.
+            if let Ok(stream) = UnixStream::connect(socket).await {
+                break stream;
             }
             tokio::select! {
                 ended = self.daemon.wait() => return Err(self.refused(ended).await),
@@ -188,4 +185,73 @@ async fn keep(stream: Option<impl AsyncRead + Unpin>) -> String {
         }) {}
     }
     String::from_utf8_lossy(&kept).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use longshore_schema::fault::Class;
+    use serde_json::json;
+    use std::path::PathBuf;
+
+    /// A raw file of a mebibyte behind a filter that fails what it is told to.
+    async fn export(folder: &Path, access: Access, fails: Value) -> (Export, PathBuf) {
+        let path = folder.join("volume");
+        std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+        let node = json!({"driver": "blkdebug", "image": {"driver": "file", "filename": path}, "inject-error": [fails]});
+        let scratch = Scratch::new().unwrap();
+        let folder = scratch.join("nbd").parent().unwrap().to_owned();
+        (Export::open("volume", &node, access, 2, scratch).await.unwrap(), folder)
+    }
+
+    #[tokio::test]
+    async fn a_daemon_ends_when_its_worker_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut export, _) = export(folder.path(), Access::Read, json!({"event": "none", "errno": 5, "sector": 8})).await;
+        export.clients.clear();
+        assert!(export.daemon.wait().await.unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn a_closed_export_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (export, scratch) = export(folder.path(), Access::Read, json!({"event": "none", "errno": 5, "sector": 8})).await;
+        assert!(scratch.exists());
+        export.close().await.unwrap();
+        assert!(!scratch.exists());
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_killed_fails_what_waits_for_it_and_may_be_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut export, _) = export(folder.path(), Access::Read, json!({"event": "none", "errno": 5, "sector": 8})).await;
+        export.daemon.start_kill().unwrap();
+        let error = loop {
+            if let Err(error) = export.clients()[1].read(0, 512).await {
+                break error;
+            }
+        };
+        let fault = export.fault(&error);
+        assert!(fault.code == code::VOLUME_READ_FAILED && fault.class == Class::Transient, "{fault}");
+        assert!(export.close().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn errors_of_the_disk_have_their_own_faults() {
+        for (errno, expected) in [(28, code::POOL_FULL), (5, code::VOLUME_WRITE_FAILED)] {
+            let folder = tempfile::tempdir().unwrap();
+            let (export, _) =
+                export(folder.path(), Access::Write, json!({"event": "none", "iotype": "write", "errno": errno})).await;
+            let error = export.clients()[0].write(0, Bytes::from_static(b"x"), false).await.unwrap_err();
+            let fault = export.fault(&error);
+            assert!(fault.code == expected && fault.class == Class::Transient, "{fault}");
+            export.clients()[0].read(0, 4096).await.unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (export, _) = export(folder.path(), Access::Read, json!({"event": "none", "errno": 5, "sector": 8})).await;
+        let fault = export.fault(&export.clients()[0].read(4096, 512).await.unwrap_err());
+        assert!(fault.code == code::VOLUME_READ_FAILED && fault.class == Class::Transient, "{fault}");
+        export.clients()[0].read(0, 512).await.unwrap();
+    }
 }

@@ -4,14 +4,19 @@
 use super::{
     directory::Directory,
     name,
-    qcow2::{self, Header, Snapshot},
+    qcow2::{self, Header, Snapshot, Unusable},
 };
 use longshore_schema::{
     fault::{Fault, code},
     steps::volume::Format,
 };
 use serde_json::{Value, json};
-use std::{os::unix::fs::FileExt, path::Path};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
+};
 
 /// Most files in one chain.
 const DEEPEST: usize = 64;
@@ -24,13 +29,21 @@ pub(super) struct Image {
     pub(super) members: Vec<Member>,
 }
 
+/// A file's inode, length, and time of the last change in seconds and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: u64,
+    pub(super) length: u64,
+    modified: (i64, i64),
+}
+
 /// One file of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
     /// Its name in the pool's directory.
     pub(super) name: String,
-    /// Its length in bytes.
-    pub(super) length: u64,
+    /// What would tell of a change that ignored QEMU's locks.
+    pub(super) stamp: Stamp,
     /// Its first bytes.
     pub(super) start: Vec<u8>,
     /// `None`: a raw file.
@@ -39,22 +52,25 @@ pub(super) struct Member {
 
 impl Image {
     /// Reads the headers of a volume and of everything below it, and refuses what is unsafe. Blocks.
-    pub(super) fn inspect(directory: &Directory, volume: &str) -> Result<Image, Fault> {
+    /// Its files come open, from the top down.
+    pub(super) fn inspect(directory: &Directory, volume: &str) -> Result<(Image, Vec<File>), Fault> {
         let mut members: Vec<Member> = Vec::new();
+        let mut files = Vec::new();
         let mut next = Some((volume.to_owned(), None::<String>));
         while let Some((name, format)) = next {
             if members.len() == DEEPEST {
                 return Err(invalid(volume, format!("more than {DEEPEST} files lie below each other")));
             }
             let member = Member::inspect(directory, &name, format.as_deref())?;
-            let member = member.ok_or_else(|| match members.is_empty() {
+            let (member, file) = member.ok_or_else(|| match members.is_empty() {
                 true => Fault::permanent(code::VOLUME_MISSING, format!("there is no volume {name} in the pool")),
                 false => invalid(volume, format!("its backing file {name:?} is missing")),
             })?;
             next = member.below(directory)?;
             members.push(member);
+            files.push(file);
         }
-        Ok(Image { members })
+        Ok((Image { members }, files))
     }
 
     /// The format of the top.
@@ -80,44 +96,48 @@ impl Image {
                 (Some(_), None) => json!({"driver": "qcow2", "file": file, "backing": below}),
                 (Some(_), Some(overlay)) => {
                     let overlay = json!({"driver": "file", "filename": overlay});
-                    let file = json!({"driver": "qcow2", "file": overlay, "backing": frozen(file)});
+                    let file = json!({"driver": "qcow2", "file": overlay, "backing": {"driver": "raw", "file": file}});
                     json!({"driver": "qcow2", "file": file, "backing": below})
                 }
-                (None, _) => frozen(file),
+                (None, _) => json!({"driver": "raw", "file": file}),
             };
         }
-        below
+        // QEMU's NBD server lets writers in beside it, and so would a raw file. Its `blkdebug` filter is the one
+        // way to tell the block layer not to; what is below inherits it.
+        json!({"driver": "blkdebug", "image": below, "unshare-child-perms": ["write", "resize"]})
     }
 }
 
-/// A file as it is, which nobody may write meanwhile. QEMU's readers of raw files let writers in; its `blkdebug`
-/// filter is the one way to tell the block layer not to. (A qcow2's file is protected by its format driver.)
-fn frozen(file: Value) -> Value {
-    let guard = json!({"driver": "blkdebug", "image": file, "unshare-child-perms": ["write", "resize"]});
-    json!({"driver": "raw", "file": guard})
+impl Stamp {
+    /// As it is now.
+    pub(super) fn of(file: &File) -> io::Result<Stamp> {
+        let about = file.metadata()?;
+        Ok(Stamp { inode: about.ino(), length: about.len(), modified: (about.mtime(), about.mtime_nsec()) })
+    }
 }
 
 impl Member {
     /// `None` if there is no such file. The format is what its bytes say, unless `format` says that it is raw.
-    fn inspect(directory: &Directory, name: &str, format: Option<&str>) -> Result<Option<Member>, Fault> {
+    fn inspect(directory: &Directory, name: &str, format: Option<&str>) -> Result<Option<(Member, File)>, Fault> {
         let Some(file) = directory.read(name)? else { return Ok(None) };
         let failed = |error| Fault::transient(code::VOLUME_READ_FAILED, format!("read the header of {name}: {error}"));
-        let length = file.metadata().map_err(failed)?.len();
+        let stamp = Stamp::of(&file).map_err(failed)?;
+        let length = stamp.length;
         let mut start = vec![0; START.min(usize::try_from(length).unwrap_or(START))];
         file.read_exact_at(&mut start, 0).map_err(failed)?;
         let is_qcow2 = start.starts_with(&qcow2::MAGIC);
         let header = match (format, is_qcow2) {
             (None | Some("qcow2"), true) => match qcow2::read(&file, &start, length) {
                 Ok(header) => Some(header),
-                Err(Ok(wrong)) => return Err(invalid(name, wrong)),
-                Err(Err(error)) => return Err(failed(error)),
+                Err(Unusable::Invalid(wrong)) => return Err(invalid(name, wrong)),
+                Err(Unusable::Failed(error)) => return Err(failed(error)),
             },
             (None, false) | (Some("raw"), _) => None,
             (Some(other), _) => {
                 return Err(invalid(name, format!("it should be of format {other:?}, and isn't, or that isn't taken")));
             }
         };
-        Ok(Some(Member { name: name.to_owned(), length, start, header }))
+        Ok(Some((Member { name: name.to_owned(), stamp, start, header }, file)))
     }
 
     /// The file below, and its format if the header knows it. Only a plain name in the same pool is taken.
@@ -145,7 +165,7 @@ fn backing_in(directory: &Directory, written: &str) -> Option<String> {
 
 /// The volume of the pool that lies directly below a file, if the file is a qcow2 that can be read so far.
 pub(super) fn backing_of(directory: &Directory, file: &str) -> Option<String> {
-    let member = Member::inspect(directory, file, None).ok()??;
+    let (member, _) = Member::inspect(directory, file, None).ok()??;
     backing_in(directory, member.header?.backing.as_ref()?)
 }
 

@@ -25,11 +25,11 @@ const L1: u64 = 5 * CLUSTER;
 
 /// Writes the overlay of `member`, a qcow2, as it was at `snapshot`. Blocks.
 pub(super) fn write_overlay(path: &Path, member: &Member, snapshot: &Snapshot) -> io::Result<()> {
-    let l1_entries = member.length.div_ceil(PER_L1_ENTRY).max(1);
+    let l1_entries = member.stamp.length.div_ceil(PER_L1_ENTRY).max(1);
     let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
     let file = File::options().write(true).create_new(true).open(path)?;
     file.set_len(L1 + l1_clusters * CLUSTER)?;
-    file.write_all_at(&header(member.length, l1_entries), 0)?;
+    file.write_all_at(&header(member.stamp.length, l1_entries), 0)?;
     file.write_all_at(&REFCOUNT_BLOCK.to_be_bytes(), REFCOUNT_TABLE)?;
     let references = [0u8, 1].repeat((5 + l1_clusters) as usize);
     file.write_all_at(&references, REFCOUNT_BLOCK)?;

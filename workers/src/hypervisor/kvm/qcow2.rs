@@ -47,10 +47,18 @@ pub(super) struct Snapshot {
     pub(super) l1_entries: u32,
 }
 
+/// Why a header can't be used.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// What is wrong with the image.
+    Invalid(String),
+    /// Reading the file failed.
+    Failed(io::Error),
+}
+
 /// Reads and checks the header. `start` is the beginning of the file, at least its first 64 KiB or all of it.
-/// The error says what is wrong with the image, or that reading failed (`Err(Ok(_))` and `Err(Err(_))`).
-pub(super) fn read(file: &File, start: &[u8], length: u64) -> Result<Header, Result<String, io::Error>> {
-    let invalid = |what: String| Err(Ok(what));
+pub(super) fn read(file: &File, start: &[u8], length: u64) -> Result<Header, Unusable> {
+    let invalid = |what: String| Err(Unusable::Invalid(what));
     if start.len() < HEADER_2 {
         return invalid("the qcow2 header is cut off".into());
     }
@@ -86,8 +94,8 @@ pub(super) fn read(file: &File, start: &[u8], length: u64) -> Result<Header, Res
         return invalid(format!("a qcow2 header of {header_length} bytes"));
     }
     let start = &start[..start.len().min(cluster as usize)];
-    let backing = backing_name(start, u64_at(start, 8), u32_at(start, 16)).map_err(Ok)?;
-    let backing_format = backing_format(start, header_length).map_err(Ok)?;
+    let backing = backing_name(start, u64_at(start, 8), u32_at(start, 16)).map_err(Unusable::Invalid)?;
+    let backing_format = backing_format(start, header_length).map_err(Unusable::Invalid)?;
     let snapshots = snapshots(file, u64_at(start, 64), u32_at(start, 60), size, length)?;
     Ok(Header { size, backing, backing_format, snapshots })
 }
@@ -121,28 +129,27 @@ fn backing_format(start: &[u8], mut at: usize) -> Result<Option<String>, String>
     Ok(None)
 }
 
-fn snapshots(file: &File, mut at: u64, count: u32, size: u64, length: u64) -> Result<Vec<Snapshot>, Result<String, io::Error>> {
+fn snapshots(file: &File, mut at: u64, count: u32, size: u64, length: u64) -> Result<Vec<Snapshot>, Unusable> {
     if count > MAX_SNAPSHOTS {
-        return Err(Ok(format!("the qcow2 claims to have {count} snapshots")));
+        return Err(Unusable::Invalid(format!("the qcow2 claims to have {count} snapshots")));
     }
-    let cut = || Ok("the qcow2's snapshot table is cut off, or absurd".to_owned());
     let mut found = Vec::new();
     for _ in 0..count {
         let mut entry = [0; 40];
-        read_within(file, &mut entry, at, length).map_err(|error| error.map_or_else(cut, Err))?;
-        let (id_bytes, name_bytes) = (u64::from(u16_at(&entry, 12)), u64::from(u16_at(&entry, 14)));
+        read_within(file, &mut entry, at, length)?;
+        let (id_bytes, name_bytes) = (usize::from(u16_at(&entry, 12)), usize::from(u16_at(&entry, 14)));
         let extra = u32_at(&entry, 36);
         let (l1_offset, l1_entries) = (u64_at(&entry, 0), u32_at(&entry, 8));
         if extra > MAX_SNAPSHOT_EXTRA || u64::from(l1_entries) * 8 > MAX_L1_BYTES {
-            return Err(cut());
+            return Err(absurd_snapshots());
         }
-        let mut rest = vec![0; (u64::from(extra) + id_bytes + name_bytes) as usize];
-        read_within(file, &mut rest, at + 40, length).map_err(|error| error.map_or_else(cut, Err))?;
-        let name = String::from_utf8_lossy(&rest[extra as usize + id_bytes as usize..]).into_owned();
+        let mut rest = vec![0; extra as usize + id_bytes + name_bytes];
+        read_within(file, &mut rest, at + 40, length)?;
+        let name = String::from_utf8_lossy(&rest[extra as usize + id_bytes..]).into_owned();
         // Extra data: the VM state's size, then the disk's, then more. Old images lack it and never changed their size.
         let size = if extra >= 16 { u64_at(&rest, 8) } else { size };
         if size > i64::MAX as u64 / 2 {
-            return Err(cut());
+            return Err(absurd_snapshots());
         }
         found.push(Snapshot { name, size, l1_offset, l1_entries });
         at = (at + 40 + rest.len() as u64).next_multiple_of(8);
@@ -150,12 +157,15 @@ fn snapshots(file: &File, mut at: u64, count: u32, size: u64, length: u64) -> Re
     Ok(found)
 }
 
-/// `Err(None)`: it isn't inside of the file.
-fn read_within(file: &File, into: &mut [u8], at: u64, length: u64) -> Result<(), Option<io::Error>> {
-    if at.checked_add(into.len() as u64).is_none_or(|end| end > length) {
-        return Err(None);
+fn read_within(file: &File, into: &mut [u8], at: u64, length: u64) -> Result<(), Unusable> {
+    match at.checked_add(into.len() as u64).is_some_and(|end| end <= length) {
+        true => file.read_exact_at(into, at).map_err(Unusable::Failed),
+        false => Err(absurd_snapshots()),
     }
-    file.read_exact_at(into, at).map_err(Some)
+}
+
+fn absurd_snapshots() -> Unusable {
+    Unusable::Invalid("the qcow2's snapshot table is cut off, or absurd".into())
 }
 
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {

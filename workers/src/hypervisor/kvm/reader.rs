@@ -3,7 +3,7 @@
 use super::{
     directory::Directory,
     export::{Access, Export},
-    image::{Image, invalid},
+    image::{Image, Stamp, invalid},
     past,
     scratch::Scratch,
 };
@@ -14,53 +14,46 @@ use longshore_schema::{
     fault::{Fault, code},
     steps::volume::{Format, Measured},
 };
+use serde_json::Value;
 use std::{
-    path::PathBuf,
+    fs::File,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// Connections of one reader: QEMU works on each in its own coroutines, and two keep a fast disk busy.
+/// Connections of one reader: two were quickest where one, two, four and eight were tried (`kvm-xen.md`, 1.7).
 const CONNECTIONS: usize = 2;
 /// How much of a volume is asked for at once when it is measured: its runs are held in memory.
 const WINDOW: u64 = 64 << 30;
 
-/// A frozen image. While it lives, QEMU refuses every writer of the volume and of what lies below it.
+/// A frozen image. While it lives, QEMU refuses every writer of the volume and of what lies below it. Others
+/// it can't refuse: `close` tells of them.
 #[derive(Debug)]
 pub(super) struct Reader {
     export: Export,
     size: u64,
     format: Format,
+    /// The files of the chain, held open, and what they were like when they were locked.
+    files: Vec<(File, Stamp)>,
+    volume: String,
     next: AtomicUsize,
 }
 
 impl Reader {
     /// Inspects, exports, and inspects again: what was judged safe must be what QEMU has locked now.
     pub(super) async fn open(directory: PathBuf, volume: &str, snapshot: Option<&str>) -> Result<Reader, Fault> {
-        let inspect = || {
-            let (directory, volume) = (directory.clone(), volume.to_owned());
-            super::blocking(move || Image::inspect(&Directory::open(&directory)?, &volume))
-        };
-        let image = inspect().await?;
-        let format = image.format();
         let scratch = Scratch::new()?;
         let past = scratch.join("past.qcow2");
-        let (node, image) = {
+        let (image, node) = {
             let (directory, volume, snapshot) = (directory.clone(), volume.to_owned(), snapshot.map(str::to_owned));
-            super::blocking(move || {
-                let directory = Directory::open(&directory)?;
-                let Some(name) = snapshot else { return Ok((image.node(&directory, None), image)) };
-                let missing = || Fault::permanent(code::VOLUME_MISSING, format!("{volume} has no snapshot {name:?}"));
-                let found = image.snapshot(&name).ok_or_else(missing)?;
-                let top = image.members.first().ok_or_else(missing)?;
-                past::write_overlay(&past, top, found).map_err(|error| {
-                    Fault::transient(code::VOLUME_READ_FAILED, format!("write the header of snapshot {name:?}: {error}"))
-                })?;
-                Ok((image.node(&directory, Some(&past)), image))
-            })
-            .await?
+            super::blocking(move || describe(&Directory::open(&directory)?, &volume, snapshot.as_deref(), &past)).await?
         };
         let export = Export::open(volume, &node, Access::Read, CONNECTIONS, scratch).await?;
-        if inspect().await? != image {
+        let (now, files) = {
+            let volume = volume.to_owned();
+            super::blocking(move || Image::inspect(&Directory::open(&directory)?, &volume)).await?
+        };
+        if now != image {
             return Err(Fault::transient(code::VOLUME_IN_USE, format!("{volume} changed while it was opened")));
         }
         let size = export.clients().first().map(|it| it.export().size);
@@ -68,7 +61,8 @@ impl Reader {
         if export.clients().iter().any(|it| it.export().size != size) {
             return Err(invalid(volume, "QEMU shows it in two sizes"));
         }
-        Ok(Reader { export, size, format, next: AtomicUsize::new(0) })
+        let files = files.into_iter().zip(now.members.iter().map(|it| it.stamp)).collect();
+        Ok(Reader { export, size, format: now.format(), files, volume: volume.into(), next: AtomicUsize::new(0) })
     }
 
     /// Size and allocation.
@@ -89,6 +83,22 @@ impl Reader {
         let client = &clients[self.next.fetch_add(1, Relaxed) % clients.len()];
         client.read(offset, bytes).await.map_err(|error| self.export.fault(&error))
     }
+}
+
+/// Inspects the volume and describes it to QEMU; a snapshot by way of an overlay at `past`. Blocks.
+fn describe(directory: &Directory, volume: &str, snapshot: Option<&str>, past: &Path) -> Result<(Image, Value), Fault> {
+    let (image, _) = Image::inspect(directory, volume)?;
+    let Some(name) = snapshot else {
+        let node = image.node(directory, None);
+        return Ok((image, node));
+    };
+    let found = image.members.first().zip(image.snapshot(name));
+    let (top, found) =
+        found.ok_or_else(|| Fault::permanent(code::VOLUME_MISSING, format!("{volume} has no snapshot {name:?}")))?;
+    past::write_overlay(past, top, found)
+        .map_err(|error| Fault::transient(code::VOLUME_READ_FAILED, format!("write the header of snapshot {name:?}: {error}")))?;
+    let node = image.node(directory, Some(past));
+    Ok((image, node))
 }
 
 #[async_trait]
@@ -120,6 +130,15 @@ impl BlockRead for Reader {
     }
 
     async fn close(self: Box<Self>) -> Result<(), Fault> {
-        self.export.close().await
+        let Reader { export, files, volume, .. } = *self;
+        export.close().await?;
+        super::blocking(move || match files.iter().all(|(file, then)| Stamp::of(file).is_ok_and(|now| now == *then)) {
+            true => Ok(()),
+            false => Err(Fault::transient(
+                code::VOLUME_READ_FAILED,
+                format!("{volume} was changed while it was read, by something that doesn't heed QEMU's locks"),
+            )),
+        })
+        .await
     }
 }

@@ -2,6 +2,7 @@
 //! chains, headers, and snapshots of volumes that changed their size.
 
 use super::{super::suite, *};
+use crate::nbd::Client;
 use longshore_schema::fault::Class;
 use std::{
     path::{Path, PathBuf},
@@ -123,11 +124,15 @@ impl suite::Fixture for Pool {
             .spawn()
             .unwrap();
         let mut running = Running(child);
-        while !socket.exists() {
+        // It answers when it has opened the image, not when it listens; and it ends when its client does.
+        let client = loop {
+            if let Ok(stream) = tokio::net::UnixStream::connect(&socket).await {
+                break Client::connect(stream, "").await.unwrap();
+            }
             assert!(running.0.try_wait().unwrap().is_none(), "qemu-nbd ended");
             tokio::task::yield_now().await;
-        }
-        Box::new(running)
+        };
+        Box::new((running, client))
     }
 
     async fn content(&self, volume: &str) -> Vec<u8> {

@@ -143,6 +143,13 @@ async fn each_refusal_has_its_fault_and_what_is_final_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn a_store_can_be_printed_without_its_secret() {
+    let it = scripted(|_, _| ok()).await;
+    let printed = format!("{:?} {:#?}", it.store, it.store);
+    assert!(printed.contains("longshore-test") && !printed.contains(SECRET), "{printed}");
+}
+
+#[tokio::test]
 async fn a_service_that_hangs_up_or_is_not_there_is_away() {
     let it = scripted(|_, _| String::new()).await;
     assert_eq!(it.put(PutMode::Replace).await.unwrap_err().code, code::STORE_UNAVAILABLE);

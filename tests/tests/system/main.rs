@@ -1,0 +1,3 @@
+//! Whole-system tests, on real services; `cargo xtask test` starts those and runs these.
+
+mod services;
