@@ -6,6 +6,7 @@
 
 pub mod amqp;
 pub mod embedded;
+mod exchanges;
 pub mod socket;
 #[cfg(feature = "suite")]
 pub mod suite;
