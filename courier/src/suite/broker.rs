@@ -11,7 +11,11 @@ use lapin::{
     types::FieldTable,
 };
 use longshore_schema::wire::names;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::watch;
 
 /// Does something to the broker and returns when it is done.
@@ -34,8 +38,6 @@ pub async fn run_all(broker: Broker, started: impl Fn(&str)) {
     a_wrong_address_fails_at_once_and_tells_no_secret(&broker).await;
     started("a_queue_of_another_type_is_named_with_what_differs");
     a_queue_of_another_type_is_named_with_what_differs(&broker).await;
-    started("a_consumer_outlives_the_deletion_of_its_queue");
-    a_consumer_outlives_the_deletion_of_its_queue(&broker).await;
     started("nothing_that_was_confirmed_is_lost_when_the_broker_dies");
     nothing_that_was_confirmed_is_lost_when_the_broker_dies(&broker).await;
     started("an_inbox_goes_on_after_the_broker_died");
@@ -44,6 +46,8 @@ pub async fn run_all(broker: Broker, started: impl Fn(&str)) {
     publishing_without_a_broker_is_answered(&broker).await;
     started("an_own_queue_is_there_again_after_the_broker_died");
     an_own_queue_is_there_again_after_the_broker_died(&broker).await;
+    started("a_consumer_outlives_the_deletion_of_its_queue");
+    a_consumer_outlives_the_deletion_of_its_queue(&broker).await;
 }
 
 /// Couriers on one broker, for `suite::run_all`.
@@ -61,6 +65,22 @@ async fn connected(url: &str) -> Arc<dyn Courier> {
 
 fn room(broker: &Broker) -> Room {
     Room::new(factory(&broker.url))
+}
+
+/// How old a quorum queue must be to survive a kill. Seen with RabbitMQ 3.10.8: one that is killed a fraction of a
+/// second after its declaration comes back with an empty log, without a leader, its confirmed messages lost.
+const REGISTERED: Duration = Duration::from_secs(3);
+
+/// A durable queue that has been in use for long enough to survive.
+async fn old_queue(room: &Room) -> (Arc<dyn Courier>, String) {
+    let (courier, queue) = room.queue().await;
+    let declared = Instant::now();
+    let mut inbox = consume(&courier, &queue, 1).await;
+    while declared.elapsed() < REGISTERED {
+        send(&courier, vec![to_queue(&queue, "not yet")]).await;
+        take(&mut inbox, "not yet").await;
+    }
+    (courier, queue)
 }
 
 /// Waits for a state of the link.
@@ -105,7 +125,7 @@ async fn a_consumer_outlives_the_deletion_of_its_queue(broker: &Broker) {
 
 async fn nothing_that_was_confirmed_is_lost_when_the_broker_dies(broker: &Broker) {
     let room = room(broker);
-    let (courier, queue) = room.queue().await;
+    let (courier, queue) = old_queue(&room).await;
     let (rounds, mut round) = watch::channel(0);
     let publishing = tokio::spawn({
         let (courier, queue) = (courier.clone(), queue.clone());
@@ -144,7 +164,7 @@ async fn nothing_that_was_confirmed_is_lost_when_the_broker_dies(broker: &Broker
 
 async fn an_inbox_goes_on_after_the_broker_died(broker: &Broker) {
     let room = room(broker);
-    let (courier, queue) = room.queue().await;
+    let (courier, queue) = old_queue(&room).await;
     let mut link = courier.link();
     send(&courier, ["done", "held", "kept"].map(|body| to_queue(&queue, body)).into()).await;
     let mut inbox = consume(&courier, &queue, 2).await;
@@ -172,7 +192,7 @@ async fn an_inbox_goes_on_after_the_broker_died(broker: &Broker) {
 
 async fn publishing_without_a_broker_is_answered(broker: &Broker) {
     let room = room(broker);
-    let (courier, queue) = room.queue().await;
+    let (courier, queue) = old_queue(&room).await;
     let mut link = courier.link();
     within((broker.kill)()).await;
     linked(&mut link, |count| count.is_multiple_of(2)).await;
