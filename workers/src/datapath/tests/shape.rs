@@ -27,7 +27,7 @@ impl BlockRead for Map {
 
     async fn extents(&self, offset: u64, bytes: u64) -> Result<Vec<Extent>, Fault> {
         let (mut at, end) = (offset, offset + bytes);
-        let mut zero = self.edges.range(..=offset).count() % 2 == 0;
+        let mut zero = self.edges.range(..=offset).count().is_multiple_of(2);
         let mut runs = vec![];
         for edge in self.edges.range(offset + 1..end).copied().chain([end]) {
             runs.push(Extent { offset: at, bytes: edge - at, zero });
