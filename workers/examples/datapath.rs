@@ -157,11 +157,19 @@ impl Bench {
 }
 
 async fn timed<T>(what: &str, size: u64, work: impl Future<Output = Result<T, Fault>>) -> anyhow::Result<T> {
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), processor_seconds()?);
     let done = work.await?;
-    let seconds = start.elapsed().as_secs_f64();
-    print!("  {what} {seconds:.2} s ({:.0} MiB/s)", size as f64 / MIB as f64 / seconds);
+    let (seconds, processor) = (start.elapsed().as_secs_f64(), processor_seconds()? - before);
+    print!("  {what} {seconds:.2} s ({:.0} MiB/s), {processor:.2} CPU s", size as f64 / MIB as f64 / seconds);
     Ok(done)
+}
+
+/// User and system time of this process, in the kernel's hundredths of a second.
+fn processor_seconds() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    Ok((ticks(11) + ticks(12)) / 100.0)
 }
 
 #[tokio::main]
