@@ -96,6 +96,9 @@ impl Rig {
     }
 
     pub async fn with(options: Options) -> Rig {
+        // `RUST_LOG=debug` shows what happens; a second test's try is refused.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let dir = tempfile::Builder::new().prefix("ls-").tempdir().unwrap();
         std::fs::create_dir(dir.path().join("pool")).unwrap();
         std::fs::create_dir(dir.path().join("store")).unwrap();
