@@ -149,7 +149,7 @@ impl Events {
 async fn furnish(tx: &sea_orm::DatabaseTransaction) -> Result<(), crate::database::Failed> {
     let near = zone::Model { name: "z1".into(), region: "r1".into(), path: "auto".into() };
     zone::Entity::insert(zone::ActiveModel::from(near).reset_all()).exec_without_returning(tx).await?;
-    let pool = json!({"role": "pool", "name": "fast", "zone": "z1", "hypervisor": "kvm", "url": "file:///srv/v", "capacity": 1 << 40});
+    let pool = json!({"role": "pool", "name": "fast", "zone": "z1", "hypervisor": "kvm", "url": "file:///srv/v", "capacity": 1_u64 << 40});
     let store = json!({"role": "store", "name": "main", "url": "file:///srv/s", "region": "r1", "capacity": 1 << 30,
         "incarnation": uuid::Uuid::nil()});
     for (role, name, definition, extent_size) in [("pool", "fast", pool, 0), ("store", "main", store, 1 << 18)] {
