@@ -19,5 +19,6 @@ pub mod path;
 pub mod plan;
 pub mod report;
 pub mod request;
+pub mod site;
 pub mod world;
 pub mod world_read;

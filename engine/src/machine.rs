@@ -6,6 +6,8 @@
 //! `Reported`, `Unstarted` and `LeaseLost` are what says that it can't.
 
 mod step;
+#[cfg(test)]
+mod tests;
 
 use crate::plan::{EngineStep, Plan, Work};
 use longshore_schema::{

@@ -82,12 +82,15 @@ impl Lease {
         self.stop.cancel();
     }
 
-    /// The engine answered a renewal: the attempt may go on until then, and the first `sealed` packs are recorded.
-    pub fn renewed(&self, until: Instant, sealed: usize) {
+    /// The engine answered a renewal: the attempt may go on until then, and the packs that it carried are
+    /// recorded. Answers may come late and out of order. One that comes after the end gives no more time.
+    pub fn renewed(&self, until: Instant, recorded: &[Sealed]) {
+        let passed = self.check().is_err();
         let mut state = self.lock();
-        state.until = state.until.max(until);
-        let recorded = sealed.min(state.sealed.len());
-        state.sealed.drain(..recorded);
+        if !passed {
+            state.until = state.until.max(until);
+        }
+        state.sealed.retain(|pack| !recorded.contains(pack));
     }
 
     /// How far the work is, in bytes.
@@ -142,7 +145,14 @@ mod tests {
     fn a_lease_that_passed_is_never_valid_again() {
         let lease = lease(Duration::ZERO);
         assert_eq!(lease.check().unwrap_err().code, code::LEASE_LOST);
-        lease.renewed(Instant::now() + Duration::from_secs(60), 0);
+        lease.renewed(Instant::now() + Duration::from_secs(60), &[]);
+        assert_eq!(lease.check().unwrap_err().code, code::LEASE_LOST);
+    }
+
+    #[test]
+    fn an_answer_after_the_end_gives_no_more_time_even_if_nobody_looked_before() {
+        let lease = lease(Duration::ZERO);
+        lease.renewed(Instant::now() + Duration::from_secs(60), &[]);
         assert_eq!(lease.check().unwrap_err().code, code::LEASE_LOST);
     }
 
@@ -162,7 +172,19 @@ mod tests {
         lease.sealed(pack(0));
         assert_eq!(lease.running().sealed, [pack(0)]);
         lease.sealed(pack(1));
-        lease.renewed(Instant::now(), 1);
+        lease.renewed(Instant::now(), &[pack(0)]);
         assert_eq!(lease.unrecorded(), [pack(1)]);
+    }
+
+    #[test]
+    fn two_answers_that_carried_the_same_packs_record_no_other() {
+        let lease = lease(Duration::from_secs(3600));
+        let pack = |n| Sealed { id: PackId { operation: lease.attempt().operation, attempt: 1, n }, bytes: 1 };
+        (0..2).for_each(|n| lease.sealed(pack(n)));
+        let (first, second) = (lease.running().sealed, lease.running().sealed);
+        lease.sealed(pack(2));
+        lease.renewed(Instant::now(), &first);
+        lease.renewed(Instant::now(), &second);
+        assert_eq!(lease.unrecorded(), [pack(2)]);
     }
 }

@@ -1,2 +1,44 @@
-//! xtask
-fn main() {}
+//! The command line of the project's own commands: `cargo xtask --help`.
+
+use anyhow::Result;
+use clap::Parser;
+use std::process::{ExitCode, ExitStatus};
+use xtask::{
+    commands::{demo, services, test},
+    verify,
+};
+
+/// The project's own commands. What they need on this machine they install, and say so.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Run the main job on this machine, on a disk image made for it or on your own.
+    Demo(demo::Demo),
+    /// The services that the tests need: RabbitMQ, PostgreSQL, S3.
+    #[command(subcommand)]
+    Services(services::Action),
+    /// Start the services, run every test, stop the services.
+    Test(test::Test),
+    /// Check format, lints, docs, house style, licences and dependencies. Changes nothing.
+    Verify,
+}
+
+fn main() -> Result<ExitCode> {
+    let status = match Command::parse() {
+        Command::Demo(arguments) => Some(demo::demo(arguments)?),
+        Command::Services(action) => services::run(action)?,
+        Command::Test(arguments) => Some(test::test(arguments)?),
+        Command::Verify => {
+            verify::verify()?;
+            None
+        }
+    };
+    Ok(status.map_or(ExitCode::SUCCESS, exit_code))
+}
+
+/// The command's own code; for one that a signal ended, 128 and more, as in a shell.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}

@@ -81,7 +81,11 @@ impl Inbox for AmqpInbox {
             }
             let receipt = AmqpReceipt { tag: message.delivery_tag, settlements };
             let redelivered = message.redelivered;
-            return Some(Delivery { parcel: properties::from_amqp(message), redelivered, receipt: Receipt::new(Box::new(receipt)) });
+            return Some(Delivery {
+                parcel: properties::from_amqp(message),
+                redelivered,
+                receipt: Receipt::new(Box::new(receipt)),
+            });
         }
     }
 }

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 /// AMQP's short string, at most 255 bytes. lapin's `From` panics where this fails.
 pub(super) fn short(text: &str) -> anyhow::Result<ShortString> {
-    ShortString::try_new(text).map_err(|_too_long| anyhow::anyhow!("{text:?} is longer than the {SHORT_LIMIT} bytes that AMQP allows"))
+    ShortString::try_new(text)
+        .map_err(|_too_long| anyhow::anyhow!("{text:?} is longer than the {SHORT_LIMIT} bytes that AMQP allows"))
 }
 
 /// As sent; the content is JSON.

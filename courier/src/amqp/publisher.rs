@@ -5,10 +5,7 @@
 //! own: only when nothing is in flight is it certain which parcels came back. A confirm that doesn't come in
 //! time ends the channel, so that it can't be taken for that of another.
 
-use super::{
-    ANSWER_LIMIT, PATIENCE, properties,
-    supervisor::Link,
-};
+use super::{ANSWER_LIMIT, PATIENCE, properties, supervisor::Link};
 use crate::{Parcel, Unsent};
 use futures::future::join_all;
 use lapin::{

@@ -37,9 +37,8 @@ async fn answers_come_in_the_order_of_the_parcels(factory: Factory) {
     let (courier, queue) = room.queue().await;
     let nowhere = room.name("nowhere");
     let to = |n: usize| if n.is_multiple_of(3) { &nowhere } else { &queue };
-    let parcels: Vec<Parcel> = (0..2_000_usize)
-        .map(|n| Parcel { mandatory: !n.is_multiple_of(5), ..to_queue(to(n), &format!("{n}")) })
-        .collect();
+    let parcels: Vec<Parcel> =
+        (0..2_000_usize).map(|n| Parcel { mandatory: !n.is_multiple_of(5), ..to_queue(to(n), &format!("{n}")) }).collect();
     for (n, result) in publish(&courier, parcels).await.into_iter().enumerate() {
         let lost = n.is_multiple_of(3) && !n.is_multiple_of(5);
         let unroutable = Unsent::Unroutable { exchange: String::new(), routing_key: nowhere.clone() };

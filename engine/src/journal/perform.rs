@@ -118,7 +118,7 @@ impl Unit<'_> {
                 let found = self.operations[&id].operation.output_of(*measured).cloned().unwrap_or(Value::Null);
                 let measured: Measured = serde_json::from_value(found)
                     .map_err(|error| Fault::permanent(code::INTERNAL, format!("read what was measured: {error}")))?;
-                let bytes = bound::copy_bound(measured.virtual_size, measured.allocated, *extent_size);
+                let bytes = bound::bound(measured.virtual_size, measured.allocated, *extent_size);
                 let bytes = to_i64(bytes).saturating_add(READY_BYTES);
                 Ok((bytes, bytes))
             }

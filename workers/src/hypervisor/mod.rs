@@ -1,5 +1,9 @@
 //! Hypervisors: where volumes live. One folder for each kind, and one suite (`suite`) that every kind runs.
 
+pub mod kvm;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_schema::fault::Fault;

@@ -1,10 +1,15 @@
 //! What a worker can do: one handler for each step, in one list.
 
+pub mod object;
+pub mod sweep;
+pub mod volume;
+
 use crate::{hypervisor::Hypervisor, lease::Lease, store::Store};
 use futures::future::BoxFuture;
 use longshore_schema::{
     fault::{Fault, code},
     step::{Attempt, Step},
+    steps,
 };
 use serde_json::Value;
 use std::{collections::HashMap, sync::Arc};
@@ -58,7 +63,24 @@ type Handler = Box<dyn Fn(Context, Value, Value) -> BoxFuture<'static, Result<Va
 
 /// Handlers by step name.
 #[derive(Default)]
-pub struct Handlers(HashMap<&'static str, Handler>);
+pub struct Handlers {
+    by_name: HashMap<&'static str, Handler>,
+    #[cfg(feature = "suite")]
+    between: Option<Arc<dyn Between>>,
+}
+
+/// Stands between the runtime and the handlers, for tests: does a step twice, or lets it fail.
+#[cfg(feature = "suite")]
+#[async_trait::async_trait]
+pub trait Between: Send + Sync {
+    /// Runs one attempt; `handler` may be called any number of times.
+    async fn run(
+        &self,
+        name: &str,
+        attempt: Attempt,
+        handler: &(dyn Fn() -> BoxFuture<'static, Result<Value, Fault>> + Send + Sync),
+    ) -> Result<Value, Fault>;
+}
 
 impl Handlers {
     /// The same with a handler for step `S`. Panics if there is one already: the list is wrong.
@@ -76,26 +98,64 @@ impl Handlers {
                 serde_json::to_value(output).map_err(|error| malformed(S::NAME, &error))
             })
         });
-        assert!(self.0.insert(S::NAME, handler).is_none(), "two handlers for {}", S::NAME);
+        assert!(self.by_name.insert(S::NAME, handler).is_none(), "two handlers for {}", S::NAME);
+        self
+    }
+
+    /// The same with something between the runtime and the handlers.
+    #[cfg(feature = "suite")]
+    pub fn between(mut self, between: Arc<dyn Between>) -> Handlers {
+        self.between = Some(between);
         self
     }
 
     /// Runs one attempt to its end. Dropping the future stops it; what it had begun outside has the attempt in its name.
     pub async fn run(&self, name: &str, context: Context, args: Value, input: Value) -> Result<Value, Fault> {
-        match self.0.get(name) {
-            Some(handler) => handler(context, args, input).await,
-            None => Err(Fault::transient(code::STEP_UNKNOWN, format!("this worker's version doesn't know step {name}"))),
+        let Some(handler) = self.by_name.get(name) else {
+            return Err(Fault::transient(code::STEP_UNKNOWN, format!("this worker's version doesn't know step {name}")));
+        };
+        #[cfg(feature = "suite")]
+        if let Some(between) = &self.between {
+            let attempt = context.attempt;
+            return between.run(name, attempt, &|| handler(context.clone(), args.clone(), input.clone())).await;
         }
+        handler(context, args, input).await
     }
 
     /// The names of the steps that have a handler, sorted.
     pub fn names(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.0.keys().copied().collect();
+        let mut names: Vec<_> = self.by_name.keys().copied().collect();
         names.sort_unstable();
         names
     }
 }
 
+/// Every step that a worker can do, alphabetical.
+pub fn handlers() -> Handlers {
+    Handlers::default()
+        .on::<steps::object::Commit, _, _>(object::commit)
+        .on::<steps::object::Copy, _, _>(object::copy)
+        .on::<steps::object::Discard, _, _>(object::discard)
+        .on::<steps::object::Probe, _, _>(object::probe)
+        .on::<steps::object::Unlink, _, _>(object::unlink)
+        .on::<steps::object::Verify, _, _>(object::verify)
+        .on::<steps::sweep::Delete, _, _>(sweep::delete)
+        .on::<steps::sweep::List, _, _>(sweep::list)
+        .on::<steps::volume::Discard, _, _>(volume::discard)
+        .on::<steps::volume::Measure, _, _>(volume::measure)
+        .on::<steps::volume::Publish, _, _>(volume::publish)
+        .on::<steps::volume::Remove, _, _>(volume::remove)
+        .on::<steps::volume::Write, _, _>(volume::write)
+}
+
 fn malformed(step: &str, error: &serde_json::Error) -> Fault {
     Fault::permanent(code::INTERNAL, format!("read the arguments of {step}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_step_of_the_schema_has_a_handler_and_no_other_has() {
+        assert_eq!(super::handlers().names(), longshore_schema::steps::NAMES);
+    }
 }

@@ -1,7 +1,20 @@
 //! Stores: where snapshots and templates live. A backend is one file; decorators (limits, faults) are
 //! stores too, and one suite (`suite`) runs on every one of them.
 //!
-//! Keys are relative to the store's prefix, use `/`, and match `[a-zA-Z0-9._/-]+` without `.` or `..` segments.
+//! Keys are relative to the store's prefix, use `/`, and match `[a-zA-Z0-9._/-]+` without segments that are
+//! empty or begin with a dot. Others are refused with `command.malformed`, and never listed.
+
+pub mod counted;
+pub mod description;
+pub mod file;
+#[cfg(any(test, feature = "suite"))]
+pub mod flaky;
+pub mod key;
+pub mod open;
+pub mod probe;
+pub mod s3;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -1,0 +1,23 @@
+//! Logs go to stderr, so that stdout is for results alone.
+
+use crate::{arguments::LogFormat, ended::Ended};
+use std::io::IsTerminal;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Starts logging. `filter` is as for `tracing`'s `EnvFilter`; without one, `verbose` counts: 0 warns.
+pub(crate) fn start(filter: Option<&str>, verbose: u8, format: LogFormat) -> Result<(), Ended> {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "info,longshore=debug,longshore_engine=debug,longshore_workers=debug,longshore_courier=debug",
+        _ => "debug",
+    };
+    let filter = filter.unwrap_or(level);
+    let filter = EnvFilter::try_new(filter).map_err(|error| Ended::usage(format!("read the log filter {filter:?}: {error}")))?;
+    let to_stderr = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Json => to_stderr.json().try_init(),
+        LogFormat::Text => to_stderr.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+    started.map_err(|error| Ended::Broken(anyhow::anyhow!("start logging: {error}")))
+}

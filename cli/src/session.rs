@@ -1,0 +1,62 @@
+//! What a subcommand works with: the settings, the database when it is needed, and the way to print.
+
+use crate::{
+    arguments::Arguments,
+    ended::Ended,
+    print::Printer,
+    settings::{Broker, Settings},
+};
+use anyhow::Context;
+use longshore_courier::Courier;
+use longshore_engine::{audit, audit::OperationView, database::Database};
+use longshore_schema::{ids::OperationId, time::Timestamp};
+use std::sync::Arc;
+
+/// One run of the program.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Where things are.
+    pub(crate) settings: Settings,
+    /// How results are printed.
+    pub(crate) out: Printer,
+}
+
+impl Session {
+    /// From the command line.
+    pub(crate) fn new(arguments: &Arguments, settings: Settings) -> Session {
+        Session { settings, out: Printer { json: arguments.json } }
+    }
+
+    /// Connects to the database and brings it up to this version: for engines and whoever changes it.
+    pub(crate) async fn database(&self) -> Result<Database, Ended> {
+        Database::open(&self.settings.database).await.map_err(Ended::Unreachable)
+    }
+
+    /// Connects to the database to read. An embedded one is this program's own and brought up to its version; a shared
+    /// one isn't changed under its engines' feet.
+    pub(crate) async fn reading(&self) -> Result<Database, Ended> {
+        match self.settings.socket() {
+            Some(_) => self.database().await,
+            None => Database::connect(&self.settings.database).await.map_err(Ended::Unreachable),
+        }
+    }
+
+    /// Connects to RabbitMQ, if that is the broker.
+    pub(crate) async fn amqp(&self, name: &str) -> Result<Option<Arc<dyn Courier>>, Ended> {
+        match &self.settings.broker {
+            Broker::Embedded => Ok(None),
+            Broker::Amqp(url) => longshore_courier::open(url, name).await.map(Some).map_err(Ended::Unreachable),
+        }
+    }
+
+    /// One operation, or `NotFound`.
+    pub(crate) async fn operation(&self, database: &Database, id: OperationId) -> Result<OperationView, Ended> {
+        let found = audit::show(database.read(), id).await.map_err(Ended::Unreachable)?;
+        found.ok_or(Ended::NotFound(id))
+    }
+}
+
+/// The database's clock.
+pub(crate) async fn now(database: &Database) -> Result<Timestamp, Ended> {
+    longshore_engine::database::now(database.read()).await.context("read the database's clock").map_err(Ended::Unreachable)
+}

@@ -1,0 +1,249 @@
+//! `object.copy`: a volume becomes packs and a root. Spans are read and processed several at a time, on all
+//! processors, and taken in their order; the packs that they fill are sent while the next are read.
+//!
+//! **Invariant**: what is held in memory doesn't depend on the volume's size, except for the list of packs.
+
+use super::{
+    Work,
+    finish::{Finished, Sums, finish},
+    format::{
+        pack::Kind,
+        page::Entry,
+        root::RootFile,
+        shape::{FANOUT, Shape},
+    },
+    manifest::{Cursor, Leaf, load_root},
+    pack::{Content, Numbers, Packer},
+    process::{Outcome, Processed, Task, process},
+    read::{Reader, Walk},
+    resume::Earlier,
+    tree::Tree,
+    until_stopped,
+    write::Uploader,
+};
+use crate::hypervisor::BlockRead;
+use longshore_schema::{
+    fault::{Fault, code},
+    steps::object::{About, Base, Copied, Sealed},
+};
+use std::{collections::VecDeque, sync::Arc};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Spans that are read or processed at the same time.
+const DEPTH: usize = 8;
+/// What to copy.
+pub struct Copying {
+    /// The frozen volume.
+    pub reader: Box<dyn BlockRead>,
+    /// Bytes of an extent in this store.
+    pub extent_size: u32,
+    /// What may be taken over.
+    pub base: Option<Base>,
+    /// For the root.
+    pub about: About,
+    /// Bytes that all attempts together may put.
+    pub may_write: Option<u64>,
+}
+
+/// Copies, and closes the reader.
+pub async fn copy(work: &Work, copying: Copying) -> Result<Copied, Fault> {
+    let reader: Reader = Arc::new(copying.reader);
+    let shape = Shape::new(reader.size(), copying.extent_size);
+    let shape = shape.map_err(|broken| Fault::permanent(code::IMAGE_INVALID, format!("{}: {broken}", copying.about.source)))?;
+    let job = Job {
+        work: work.clone(),
+        reader,
+        shape,
+        about: copying.about,
+        may_write: copying.may_write,
+        numbers: Numbers::default(),
+    };
+    let copied = until_stopped(&work.lease, job.copy(copying.base)).await?;
+    if let Some(reader) = Arc::into_inner(job.reader) {
+        reader.close().await?;
+    }
+    Ok(copied)
+}
+
+struct Job {
+    work: Work,
+    reader: Reader,
+    shape: Shape,
+    about: About,
+    may_write: Option<u64>,
+    numbers: Numbers,
+}
+
+/// A base that can be read so far.
+struct Usable {
+    base: Base,
+    root: RootFile,
+    cursor: Cursor,
+}
+
+/// Why a pass over the volume ended without a root.
+enum Stopped {
+    /// The base's manifest is damaged.
+    BadBase(Fault),
+    /// Anything else.
+    Fault(Fault),
+}
+
+impl From<Fault> for Stopped {
+    fn from(fault: Fault) -> Stopped {
+        Stopped::Fault(fault)
+    }
+}
+
+enum UnderWay {
+    Done(Processed),
+    Task(AbortOnDropHandle<Result<Processed, Fault>>),
+}
+
+impl UnderWay {
+    async fn end(self) -> Result<Processed, Fault> {
+        match self {
+            UnderWay::Done(processed) => Ok(processed),
+            UnderWay::Task(task) => task
+                .await
+                .unwrap_or_else(|error| Err(Fault::transient(code::INTERNAL, format!("a task of the copy died: {error}")))),
+        }
+    }
+}
+
+impl Job {
+    /// With the base if it can be used, else all of it, and the reason.
+    async fn copy(&self, base: Option<Base>) -> Result<Copied, Fault> {
+        let mut because = None;
+        let mut usable = match base {
+            None => None,
+            Some(base) => self.open(base, &mut because).await?,
+        };
+        loop {
+            match self.pass(usable.take(), because.clone()).await {
+                Ok(copied) => return Ok(copied),
+                Err(Stopped::Fault(fault)) => return Err(fault),
+                Err(Stopped::BadBase(fault)) => because = Some(self.without_base(&fault)),
+            }
+        }
+    }
+
+    async fn open(&self, base: Base, because: &mut Option<String>) -> Result<Option<Usable>, Fault> {
+        let root = match load_root(&self.work.store, base.object, &base.root).await {
+            Ok(root) => root,
+            Err(fault) if is_damage(&fault) => {
+                *because = Some(self.without_base(&fault));
+                return Ok(None);
+            }
+            Err(fault) => return Err(fault),
+        };
+        if root.header.extent_size != self.shape.extent_size() {
+            *because = Some(format!("full: the extents of base {} have another size", base.object));
+            return Ok(None);
+        }
+        let cursor = Cursor::new(self.work.store.clone(), &root)?;
+        *because = Some("incremental: all that is allocated was read and compared, since the source tells no changes".into());
+        Ok(Some(Usable { base, root, cursor }))
+    }
+
+    fn without_base(&self, fault: &Fault) -> String {
+        tracing::warn!(operation.id = %self.work.operation, %fault, "the base can't be used, so everything is copied");
+        format!("full: the base can't be used: {fault}")
+    }
+
+    async fn pass(&self, mut base: Option<Usable>, because: Option<String>) -> Result<Copied, Stopped> {
+        let mut earlier = Earlier::find(&self.work).await?;
+        for (id, bytes) in earlier.packs() {
+            self.work.lease.sealed(Sealed { id: id.clone(), bytes: *bytes });
+        }
+        let uploader = Uploader::new(self.work.clone(), earlier.spent(), self.may_write);
+        let mut packer = Packer::new(self.work.clone(), self.numbers.clone(), uploader);
+        let mut tree = Tree::new(self.shape);
+        let mut sums = Sums::default();
+        let mut walk = Walk::new(self.reader.clone(), self.shape);
+        let mut leaf = None;
+        let mut under_way = VecDeque::new();
+        loop {
+            while under_way.len() < DEPTH
+                && let Some(span) = walk.next().await?
+            {
+                let known = earlier.known(span).await?;
+                let base = match &mut base {
+                    Some(usable) => base_leaf(usable, &mut leaf, span.first / FANOUT).await?,
+                    None => None,
+                };
+                let task = Task { span, base, known };
+                under_way.push_back(match task.without_reading() {
+                    Ok(processed) => UnderWay::Done(processed),
+                    Err(task) => {
+                        UnderWay::Task(AbortOnDropHandle::new(tokio::spawn(process(self.reader.clone(), self.shape, task))))
+                    }
+                });
+            }
+            let Some(next) = under_way.pop_front() else { break };
+            let processed = next.end().await?;
+            self.work.lease.check()?;
+            self.take(processed, &mut sums, &mut tree, &mut packer).await?;
+        }
+        drop(walk);
+        let (uploader, sealed) = packer.finish().await?;
+        let base = base.map(|usable| (usable.base, usable.root));
+        let finished = Finished { built: tree.finish(), uploader, sealed, earlier, base, sums, because };
+        Ok(finish(&self.work, self.shape, self.about.clone(), finished).await?)
+    }
+
+    async fn take(&self, processed: Processed, sums: &mut Sums, tree: &mut Tree, packer: &mut Packer) -> Result<(), Fault> {
+        let Processed { span, outcomes, base, read } = processed;
+        sums.read += read;
+        let above = base.as_ref().map_or(&[][..], |leaf| &leaf.above[..]);
+        for (extent, outcome) in (span.first..).zip(outcomes) {
+            let length = self.shape.length(extent);
+            let entry = match outcome {
+                Outcome::Zero => {
+                    sums.zeros += u64::from(length);
+                    Entry::Zero
+                }
+                Outcome::Reused(digest, place) => {
+                    sums.reused += u64::from(length);
+                    Entry::Data(digest, place)
+                }
+                Outcome::Resumed(digest, place) => {
+                    sums.resumed += u64::from(length);
+                    Entry::Data(digest, place)
+                }
+                Outcome::New(digest, codec, stored) => {
+                    let content = Content { kind: Kind::Extent, index: extent, digest, length, codec, stored };
+                    Entry::Data(digest, packer.add(content).await?)
+                }
+            };
+            tree.push(entry, above, packer).await?;
+        }
+        let done = self.shape.offset(span.first + u64::from(span.count)).min(self.shape.size());
+        self.work.lease.progress(done, self.shape.size());
+        Ok(())
+    }
+}
+
+/// The base's leaf page `index`, read once for all spans under it; `None` past the base's end.
+async fn base_leaf(usable: &mut Usable, last: &mut Option<(u64, Arc<Leaf>)>, index: u64) -> Result<Option<Arc<Leaf>>, Stopped> {
+    if let Some((_, leaf)) = last.as_ref().filter(|(known, _)| *known == index) {
+        return Ok(Some(leaf.clone()));
+    }
+    let shape = usable.root.shape().map_err(|broken| Stopped::BadBase(broken.at("the base's root")))?;
+    if index >= shape.pages(0) {
+        return Ok(None);
+    }
+    match usable.cursor.leaf(index).await {
+        Ok(leaf) => {
+            let leaf = Arc::new(leaf);
+            *last = Some((index, leaf.clone()));
+            Ok(Some(leaf))
+        }
+        Err(fault) if is_damage(&fault) => Err(Stopped::BadBase(fault)),
+        Err(fault) => Err(Stopped::Fault(fault)),
+    }
+}
+
+fn is_damage(fault: &Fault) -> bool {
+    [code::OBJECT_CORRUPT, code::OBJECT_MISSING].contains(&fault.code.as_str())
+}

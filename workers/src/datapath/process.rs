@@ -1,0 +1,107 @@
+//! What becomes of the extents of one span: reads them, then on the processor finds zeros, hashes, compares with
+//! the base and with what earlier attempts sealed, and packs the rest.
+
+use super::{
+    codec::Encoder,
+    format::{
+        Codec, Hash, Place,
+        page::Entry,
+        shape::{FANOUT, Shape},
+    },
+    hash,
+    manifest::Leaf,
+    on_processor,
+    read::{Reader, Span, read_span},
+};
+use bytes::Bytes;
+use longshore_schema::fault::Fault;
+use std::sync::Arc;
+
+/// An extent that an earlier attempt sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Which.
+    pub extent: u64,
+    /// Its digest.
+    pub digest: Hash,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// A span and all that may make storing it unnecessary.
+pub struct Task {
+    /// Which extents.
+    pub span: Span,
+    /// The base's leaf page over them.
+    pub base: Option<Arc<Leaf>>,
+    /// What earlier attempts sealed of them.
+    pub known: Vec<Known>,
+}
+
+/// What becomes of one extent.
+pub enum Outcome {
+    /// It is zeros.
+    Zero,
+    /// The base has it.
+    Reused(Hash, Place),
+    /// An earlier attempt sealed it.
+    Resumed(Hash, Place),
+    /// It has to be stored.
+    New(Hash, Codec, Bytes),
+}
+
+/// A processed span.
+pub struct Processed {
+    /// Which extents.
+    pub span: Span,
+    /// What becomes of each.
+    pub outcomes: Vec<Outcome>,
+    /// The base's pages above them.
+    pub base: Option<Arc<Leaf>>,
+    /// Bytes read from the volume.
+    pub read: u64,
+}
+
+impl Task {
+    /// The result if nothing has to be read, else the task.
+    pub fn without_reading(self) -> Result<Processed, Task> {
+        if self.span.data != 0 {
+            return Err(self);
+        }
+        let outcomes = (0..self.span.count).map(|_| Outcome::Zero).collect();
+        Ok(Processed { span: self.span, outcomes, base: self.base, read: 0 })
+    }
+}
+
+/// Reads and processes one span.
+pub async fn process(reader: Reader, shape: Shape, task: Task) -> Result<Processed, Fault> {
+    let extents = read_span(&reader, &shape, task.span).await?;
+    drop(reader);
+    on_processor(move || decide(task, extents)).await
+}
+
+fn decide(task: Task, extents: Vec<Option<Bytes>>) -> Result<Processed, Fault> {
+    let Task { span, base, known } = task;
+    let mut encoder = Encoder::new()?;
+    let read = extents.iter().flatten().map(|bytes| bytes.len() as u64).sum();
+    let outcomes = (span.first..).zip(extents).map(|(extent, bytes)| match bytes {
+        Some(bytes) if !hash::is_zero(&bytes) => decide_one(extent, bytes, base.as_deref(), &known, &mut encoder),
+        Some(_) | None => Ok(Outcome::Zero),
+    });
+    let outcomes = outcomes.collect::<Result<_, Fault>>()?;
+    Ok(Processed { span, outcomes, base, read })
+}
+
+fn decide_one(extent: u64, bytes: Bytes, base: Option<&Leaf>, known: &[Known], encoder: &mut Encoder) -> Result<Outcome, Fault> {
+    let digest = hash::digest(&bytes);
+    if let Some(Entry::Data(same, place)) = base.and_then(|leaf| leaf.entries.get((extent % FANOUT) as usize))
+        && *same == digest
+    {
+        return Ok(Outcome::Reused(digest, place.clone()));
+    }
+    if let Some(found) = known.iter().find(|known| known.extent == extent && known.digest == digest) {
+        return Ok(Outcome::Resumed(digest, found.place.clone()));
+    }
+    let (codec, stored) = encoder.extent(&bytes)?;
+    Ok(Outcome::New(digest, codec, stored))
+}

@@ -1,0 +1,10 @@
+//! Tests of the data path as a whole, on the file store and volumes in memory.
+
+mod bound;
+mod damage;
+mod disk;
+mod incremental;
+mod resume;
+mod rig;
+mod shape;
+mod sweep;

@@ -1,0 +1,183 @@
+//! One store in a scratch folder, with a decorator that counts and fails, and the data path's verbs in short.
+
+use super::disk::{Disk, Draft};
+use crate::{
+    datapath::{
+        Work, commit,
+        copy::{Copying, copy},
+        restore::{Source, restore},
+        verify::verify,
+    },
+    hypervisor::{BlockRead, BlockWrite},
+    lease::Lease,
+    store::{Entry, Put, PutMode, Store, file::FileStore},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{TryStreamExt, stream::BoxStream};
+use longshore_schema::{
+    fault::{Fault, code},
+    ids::OperationId,
+    step::{Attempt, Way},
+    steps::object::{About, Base, Committed, Copied, Root, Verified},
+    time::Timestamp,
+};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+pub(super) const KIB: usize = 1 << 10;
+
+/// The real store, counting what is put and failing when told to.
+pub(super) struct Watched {
+    inner: FileStore,
+    pub(super) watch: Mutex<Watch>,
+}
+
+#[derive(Default)]
+pub(super) struct Watch {
+    /// Every body that was put.
+    pub(super) puts: Vec<(String, u64)>,
+    /// Puts that succeed before all later ones fail.
+    pub(super) puts_left: Option<usize>,
+    /// Whether the first failing put has its effect all the same.
+    pub(super) fails_late: bool,
+    /// Bytes that were got.
+    pub(super) got: u64,
+}
+
+#[async_trait]
+impl Store for Watched {
+    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<Put, Fault> {
+        let fails = {
+            let mut watch = self.watch.lock().unwrap();
+            let fails = watch.puts_left == Some(0);
+            watch.puts_left = watch.puts_left.map(|left| left.saturating_sub(1));
+            if fails && !std::mem::take(&mut watch.fails_late) {
+                return Err(Fault::transient(code::STORE_UNAVAILABLE, "told to fail"));
+            }
+            watch.puts.push((key.to_owned(), body.len() as u64));
+            fails
+        };
+        let put = self.inner.put(key, body, mode).await?;
+        if fails { Err(Fault::transient(code::STORE_UNAVAILABLE, "told to fail after the fact")) } else { Ok(put) }
+    }
+
+    async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, Fault> {
+        self.watch.lock().unwrap().got += range.end - range.start;
+        self.inner.get(key, range).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<Entry>, Fault> {
+        self.inner.head(key).await
+    }
+
+    fn list(&self, prefix: &str) -> BoxStream<'_, Result<Entry, Fault>> {
+        self.inner.list(prefix)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Fault> {
+        self.inner.delete(key).await
+    }
+
+    async fn ping(&self) -> Result<(), Fault> {
+        self.inner.ping().await
+    }
+}
+
+pub(super) struct Rig {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) watched: Arc<Watched>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) extent_size: u32,
+    pub(super) may_write: Option<u64>,
+}
+
+pub(super) fn lease(operation: OperationId, n: u32) -> Arc<Lease> {
+    let attempt = Attempt { operation, seq: 0, n, way: Way::Do };
+    Arc::new(Lease::new(attempt, Instant::now() + Duration::from_secs(3600)))
+}
+
+impl Rig {
+    pub(super) async fn new(extent_kib: usize) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = FileStore::open(dir.path()).await.unwrap();
+        let watched = Arc::new(Watched { inner, watch: Mutex::default() });
+        Rig { dir, store: watched.clone(), watched, extent_size: (extent_kib * KIB) as u32, may_write: None }
+    }
+
+    pub(super) fn work(&self, operation: OperationId, attempt: u32) -> Work {
+        Work { store: self.store.clone(), lease: lease(operation, attempt), operation, attempt }
+    }
+
+    pub(super) async fn copy_reader(&self, reader: Box<dyn BlockRead>, work: &Work, base: Option<Base>) -> Result<Copied, Fault> {
+        let about = About {
+            kind: "backup-snapshot".into(),
+            tenant: "t1".into(),
+            zone: "z1".into(),
+            name: Some("nightly".into()),
+            source: "fast/vol".into(),
+            created: Timestamp(1),
+        };
+        copy(work, Copying { reader, extent_size: self.extent_size, base, about, may_write: self.may_write }).await
+    }
+
+    pub(super) async fn copy(
+        &self,
+        disk: &Disk,
+        operation: OperationId,
+        attempt: u32,
+        base: Option<Base>,
+    ) -> Result<Copied, Fault> {
+        self.copy_reader(disk.reader(), &self.work(operation, attempt), base).await
+    }
+
+    /// A committed copy under a new id.
+    pub(super) async fn backup(&self, disk: &Disk, base: Option<Base>) -> (OperationId, Copied) {
+        let operation = OperationId::new();
+        let copied = self.copy(disk, operation, 1, base).await.unwrap();
+        let committed = self.commit(operation, &copied.root).await.unwrap();
+        assert_eq!(committed.root, copied.root);
+        (operation, copied)
+    }
+
+    pub(super) async fn commit(&self, operation: OperationId, root: &Root) -> Result<Committed, Fault> {
+        commit::commit(&self.work(operation, 1), root).await
+    }
+
+    pub(super) async fn restore(&self, object: OperationId, root: &Root) -> Result<Vec<u8>, Fault> {
+        let finished = Arc::new(Mutex::new(None));
+        let source = Source { store: self.store.clone(), object, root: root.clone() };
+        let open = async |size: u64| {
+            let bytes = Mutex::new(vec![0; size as usize]);
+            Ok(Box::new(Draft { bytes, finished: finished.clone() }) as Box<dyn BlockWrite>)
+        };
+        restore(&lease(object, 1), &source, open).await?;
+        Ok(finished.lock().unwrap().take().unwrap())
+    }
+
+    pub(super) async fn verify(&self, object: OperationId, root: &Root) -> Result<Verified, Fault> {
+        verify(&lease(object, 1), &Source { store: self.store.clone(), object, root: root.clone() }).await
+    }
+
+    pub(super) async fn keys(&self, prefix: &str) -> Vec<Entry> {
+        let mut keys: Vec<Entry> = self.store.list(prefix).try_collect().await.unwrap();
+        keys.sort_by(|a, b| a.key.cmp(&b.key));
+        keys
+    }
+
+    pub(super) fn path(&self, key: &str) -> std::path::PathBuf {
+        self.dir.path().join(key)
+    }
+
+    /// Bytes of packs with extents that were put so far.
+    pub(super) fn put_bytes(&self) -> u64 {
+        self.watched.watch.lock().unwrap().puts.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+pub(super) fn base(object: OperationId, copied: &Copied) -> Option<Base> {
+    Some(Base { object, root: copied.root.clone() })
+}

@@ -1,0 +1,174 @@
+//! What a volume is made of: inspected by us first, then described to QEMU node by node, so that QEMU never
+//! probes a format and never follows a name that a header gives it.
+
+use super::{
+    directory::Directory,
+    name,
+    qcow2::{self, Header, Snapshot, Unusable},
+};
+use longshore_schema::{
+    fault::{Fault, code},
+    steps::volume::Format,
+};
+use serde_json::{Value, json};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
+};
+
+/// Most files in one chain.
+const DEEPEST: usize = 64;
+/// How much of a file's beginning is kept: all that a header, its extensions and its backing name may take.
+pub(super) const START: usize = 64 << 10;
+
+/// A volume and all that lies below it, from the top down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) members: Vec<Member>,
+}
+
+/// A file's inode, length, and time of the last change in seconds and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: u64,
+    pub(super) length: u64,
+    modified: (i64, i64),
+}
+
+/// One file of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    /// Its name in the pool's directory.
+    pub(super) name: String,
+    /// What would tell of a change that ignored QEMU's locks.
+    pub(super) stamp: Stamp,
+    /// Its first bytes.
+    pub(super) start: Vec<u8>,
+    /// `None`: a raw file.
+    pub(super) header: Option<Header>,
+}
+
+impl Image {
+    /// Reads the headers of a volume and of everything below it, and refuses what is unsafe. Blocks.
+    /// Its files come open, from the top down.
+    pub(super) fn inspect(directory: &Directory, volume: &str) -> Result<(Image, Vec<File>), Fault> {
+        let mut members: Vec<Member> = Vec::new();
+        let mut files = Vec::new();
+        let mut next = Some((volume.to_owned(), None::<String>));
+        while let Some((name, format)) = next {
+            if members.len() == DEEPEST {
+                return Err(invalid(volume, format!("more than {DEEPEST} files lie below each other")));
+            }
+            let member = Member::inspect(directory, &name, format.as_deref())?;
+            let (member, file) = member.ok_or_else(|| match members.is_empty() {
+                true => Fault::permanent(code::VOLUME_MISSING, format!("there is no volume {name} in the pool")),
+                false => invalid(volume, format!("its backing file {name:?} is missing")),
+            })?;
+            next = member.below(directory)?;
+            members.push(member);
+            files.push(file);
+        }
+        Ok((Image { members }, files))
+    }
+
+    /// The format of the top.
+    pub(super) fn format(&self) -> Format {
+        match self.members.first().and_then(|it| it.header.as_ref()) {
+            Some(_) => Format::Qcow2,
+            None => Format::Raw,
+        }
+    }
+
+    /// The internal snapshot of that name in the top.
+    pub(super) fn snapshot(&self, name: &str) -> Option<&Snapshot> {
+        self.members.first()?.header.as_ref()?.snapshots.iter().find(|it| it.name == name)
+    }
+
+    /// The volume as QEMU's block layer is to open it for reading. With `past`, a file that overlays the top's
+    /// header (see `past`), it is the snapshot that that header describes.
+    pub(super) fn node(&self, directory: &Directory, past: Option<&Path>) -> Value {
+        let mut below = Value::Null;
+        for (depth, member) in self.members.iter().enumerate().rev() {
+            let file = json!({"driver": "file", "filename": directory.path_of(&member.name), "locking": "on"});
+            below = match (&member.header, past.filter(|_| depth == 0)) {
+                (Some(_), None) => json!({"driver": "qcow2", "file": file, "backing": below}),
+                (Some(_), Some(overlay)) => {
+                    let overlay = json!({"driver": "file", "filename": overlay});
+                    let file = json!({"driver": "qcow2", "file": overlay, "backing": {"driver": "raw", "file": file}});
+                    json!({"driver": "qcow2", "file": file, "backing": below})
+                }
+                (None, _) => json!({"driver": "raw", "file": file}),
+            };
+        }
+        // QEMU's NBD server lets writers in beside it, and so would a raw file. Its `blkdebug` filter is the one
+        // way to tell the block layer not to; what is below inherits it.
+        json!({"driver": "blkdebug", "image": below, "unshare-child-perms": ["write", "resize"]})
+    }
+}
+
+impl Stamp {
+    /// As it is now.
+    pub(super) fn of(file: &File) -> io::Result<Stamp> {
+        let about = file.metadata()?;
+        Ok(Stamp { inode: about.ino(), length: about.len(), modified: (about.mtime(), about.mtime_nsec()) })
+    }
+}
+
+impl Member {
+    /// `None` if there is no such file. The format is what its bytes say, unless `format` says that it is raw.
+    fn inspect(directory: &Directory, name: &str, format: Option<&str>) -> Result<Option<(Member, File)>, Fault> {
+        let Some(file) = directory.read(name)? else { return Ok(None) };
+        let failed = |error| Fault::transient(code::VOLUME_READ_FAILED, format!("read the header of {name}: {error}"));
+        let stamp = Stamp::of(&file).map_err(failed)?;
+        let length = stamp.length;
+        let mut start = vec![0; START.min(usize::try_from(length).unwrap_or(START))];
+        file.read_exact_at(&mut start, 0).map_err(failed)?;
+        let is_qcow2 = start.starts_with(&qcow2::MAGIC);
+        let header = match (format, is_qcow2) {
+            (None | Some("qcow2"), true) => match qcow2::read(&file, &start, length) {
+                Ok(header) => Some(header),
+                Err(Unusable::Invalid(wrong)) => return Err(invalid(name, wrong)),
+                Err(Unusable::Failed(error)) => return Err(failed(error)),
+            },
+            (None, false) | (Some("raw"), _) => None,
+            (Some(other), _) => {
+                return Err(invalid(name, format!("it should be of format {other:?}, and isn't, or that isn't taken")));
+            }
+        };
+        Ok(Some((Member { name: name.to_owned(), stamp, start, header }, file)))
+    }
+
+    /// The file below, and its format if the header knows it. Only a plain name in the same pool is taken.
+    fn below(&self, directory: &Directory) -> Result<Option<(String, Option<String>)>, Fault> {
+        let Some(header) = &self.header else { return Ok(None) };
+        let Some(written) = &header.backing else { return Ok(None) };
+        let plain = backing_in(directory, written);
+        let plain =
+            plain.ok_or_else(|| invalid(&self.name, format!("its backing file {written:?} isn't a file of the same pool")))?;
+        Ok(Some((plain, header.backing_format.clone())))
+    }
+}
+
+/// The plain name of a backing file in this directory; `None` if it is anywhere else, or no file's name at all.
+/// Management software writes absolute names, so those of this very directory are taken.
+fn backing_in(directory: &Directory, written: &str) -> Option<String> {
+    let inside = directory.path_of("");
+    let plain = match written.strip_prefix(inside.to_str()?) {
+        Some(rest) => rest,
+        None => written.strip_prefix("./").unwrap_or(written),
+    };
+    // A colon makes it a protocol (`nbd:`, `json:`), unless a slash comes first: none is left.
+    (name::check_volume(plain).is_ok() && !(plain == written && plain.contains(':'))).then(|| plain.to_owned())
+}
+
+/// The volume of the pool that lies directly below a file, if the file is a qcow2 that can be read so far.
+pub(super) fn backing_of(directory: &Directory, file: &str) -> Option<String> {
+    let (member, _) = Member::inspect(directory, file, None).ok()??;
+    backing_in(directory, member.header?.backing.as_ref()?)
+}
+
+pub(super) fn invalid(volume: &str, what: impl std::fmt::Display) -> Fault {
+    Fault::permanent(code::IMAGE_INVALID, format!("{volume}: {what}"))
+}

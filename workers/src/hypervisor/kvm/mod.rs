@@ -1,0 +1,100 @@
+//! KVM: a pool is a directory, a volume a qcow2 or raw file in it. Bytes go through `qemu-nbd`, names through
+//! the directory's descriptor. Headers are read by us before QEMU opens anything.
+//!
+//! A guest owns the bytes of its volume: one that writes a qcow2 header to the start of a raw volume has it
+//! read as a qcow2. It can name no file outside of the pool that way, but others inside of it.
+
+mod directory;
+mod export;
+mod image;
+mod name;
+mod past;
+mod publish;
+mod qcow2;
+mod reader;
+mod scratch;
+#[cfg(test)]
+mod tests;
+mod tools;
+mod writer;
+
+use super::{BlockRead, BlockWrite, Draft, Hypervisor};
+use async_trait::async_trait;
+use directory::Directory;
+use longshore_schema::{
+    fault::{Fault, code},
+    ids::OperationId,
+    steps::volume::{Format, Identity, Measured},
+};
+use reader::Reader;
+use std::path::PathBuf;
+pub use tools::tools;
+use writer::Writer;
+
+/// One directory of volumes.
+#[derive(Debug, Clone)]
+pub struct Kvm {
+    directory: PathBuf,
+}
+
+impl Kvm {
+    /// The pool in that directory, which is looked at when it is used.
+    pub fn new(directory: PathBuf) -> Kvm {
+        // QEMU's tools get whole paths: a relative one could look like a protocol to them.
+        Kvm { directory: std::path::absolute(&directory).unwrap_or(directory) }
+    }
+}
+
+#[async_trait]
+impl Hypervisor for Kvm {
+    async fn measure(&self, volume: &str, snapshot: Option<&str>) -> Result<Measured, Fault> {
+        let reader = self.open(volume, snapshot).await?;
+        let measured = reader.measure().await?;
+        Box::new(reader).close().await?;
+        Ok(measured)
+    }
+
+    async fn reader(&self, volume: &str, snapshot: Option<&str>) -> Result<Box<dyn BlockRead>, Fault> {
+        Ok(Box::new(self.open(volume, snapshot).await?))
+    }
+
+    async fn writer(&self, draft: &Draft, size: u64, format: Format) -> Result<Box<dyn BlockWrite>, Fault> {
+        name::check_volume(&draft.volume)?;
+        Ok(Box::new(Writer::create(self.directory.clone(), draft, size, format).await?))
+    }
+
+    async fn publish(&self, draft: &Draft) -> Result<Identity, Fault> {
+        name::check_volume(&draft.volume)?;
+        let (directory, draft) = (self.directory.clone(), draft.clone());
+        blocking(move || publish::publish(&directory, &draft)).await
+    }
+
+    async fn discard(&self, operation: OperationId) -> Result<(), Fault> {
+        let directory = self.directory.clone();
+        blocking(move || publish::discard(&directory, operation)).await
+    }
+
+    async fn remove(&self, volume: &str, operation: OperationId, identity: Option<&Identity>) -> Result<(), Fault> {
+        name::check_volume(volume)?;
+        publish::remove(self.directory.clone(), volume, operation, identity.cloned()).await
+    }
+
+    async fn ping(&self) -> Result<(), Fault> {
+        let directory = self.directory.clone();
+        blocking(move || Directory::open(&directory)?.check_writable()).await
+    }
+}
+
+impl Kvm {
+    async fn open(&self, volume: &str, snapshot: Option<&str>) -> Result<Reader, Fault> {
+        name::check_volume(volume)?;
+        snapshot.map_or(Ok(()), name::check_snapshot)?;
+        Reader::open(self.directory.clone(), volume, snapshot).await
+    }
+}
+
+/// Runs what blocks where that harms nobody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Fault::transient(code::INTERNAL, format!("a task of the pool's ended badly: {error}"))))
+}

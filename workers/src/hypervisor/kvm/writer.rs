@@ -1,0 +1,132 @@
+//! Writes one draft through a writable export.
+
+use super::{
+    directory::Directory,
+    export::{Access, Export, judged},
+    image::Image,
+    name,
+    scratch::Scratch,
+};
+use crate::hypervisor::{BlockWrite, Draft};
+use crate::nbd::NbdError;
+use async_trait::async_trait;
+use bytes::Bytes;
+use longshore_schema::{
+    fault::{Fault, code},
+    steps::volume::Format,
+};
+use serde_json::json;
+use std::{path::PathBuf, process::Stdio};
+use tokio::process::Command;
+
+/// QEMU's disks are whole sectors: a size that isn't is rounded up, as it would be for a guest.
+const SECTOR: u64 = 512;
+
+/// An open draft.
+#[derive(Debug)]
+pub(super) struct Writer {
+    export: Export,
+    directory: PathBuf,
+    draft: String,
+}
+
+impl Writer {
+    /// Makes the empty image, in place of one of the same attempt, and opens it.
+    pub(super) async fn create(directory: PathBuf, draft: &Draft, size: u64, format: Format) -> Result<Writer, Fault> {
+        let file = name::draft(draft.operation, draft.attempt);
+        let absurd = || Fault::permanent(code::IMAGE_INVALID, format!("{size} bytes are no volume's size"));
+        let size = size.checked_next_multiple_of(SECTOR).filter(|it| *it <= 1 << 60).ok_or_else(absurd)?;
+        let path = {
+            let (directory, file) = (directory.clone(), file.clone());
+            super::blocking(move || make(&directory, &file, size, format)).await?
+        };
+        let driver = match format {
+            Format::Raw => "raw",
+            Format::Qcow2 => {
+                let mut command = Command::new("qemu-img");
+                command.args(["create", "-q", "-f", "qcow2", "-o", "compat=1.1,lazy_refcounts=off"]);
+                command.arg("--").arg(&path).arg(size.to_string());
+                command.env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
+                let made = command.output().await.map_err(|error| {
+                    Fault::transient(code::POOL_UNREACHABLE, format!("start qemu-img on this worker: {error}"))
+                })?;
+                if !made.status.success() {
+                    let said = String::from_utf8_lossy(&made.stderr);
+                    return Err(judged(&draft.volume, code::VOLUME_WRITE_FAILED, said.trim()));
+                }
+                "qcow2"
+            }
+        };
+        let node = json!({"driver": driver, "file": {"driver": "file", "filename": path, "locking": "on"}});
+        let export = Export::open(&draft.volume, &node, Access::Write, 1, Scratch::new()?).await?;
+        Ok(Writer { export, directory, draft: file })
+    }
+
+    fn failed(&self, error: &NbdError) -> Fault {
+        self.export.fault(error)
+    }
+}
+
+/// Makes the file; a raw one is complete with that. Blocks.
+fn make(directory: &std::path::Path, file: &str, size: u64, format: Format) -> Result<PathBuf, Fault> {
+    let directory = Directory::open(directory)?;
+    directory.unlink(file)?;
+    let made = directory.create(file)?;
+    match format {
+        Format::Qcow2 => (),
+        Format::Raw => made.set_len(size).map_err(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Fault::transient(code::POOL_FULL, format!("set the size of a volume: {error}"))
+            }
+            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::InvalidInput => {
+                Fault::permanent(code::VOLUME_WRITE_FAILED, format!("the pool can't hold a file of {size} bytes: {error}"))
+            }
+            _ => Fault::transient(code::VOLUME_WRITE_FAILED, format!("set the size of a volume: {error}")),
+        })?,
+    }
+    Ok(directory.path_of(file))
+}
+
+#[async_trait]
+impl BlockWrite for Writer {
+    async fn write(&self, offset: u64, mut data: Bytes) -> Result<(), Fault> {
+        let client = &self.export.clients()[0];
+        let most = client.export().block.maximum as usize;
+        let mut at = offset;
+        while !data.is_empty() {
+            let part = data.split_to(data.len().min(most));
+            let bytes = part.len() as u64;
+            client.write(at, part, false).await.map_err(|error| self.failed(&error))?;
+            at += bytes;
+        }
+        Ok(())
+    }
+
+    async fn zero(&self, offset: u64, bytes: u64) -> Result<(), Fault> {
+        // What reads as zeros already is left alone: to zero an unallocated cluster would allocate its table.
+        let client = &self.export.clients()[0];
+        let runs = client.block_status(offset, bytes).await.map_err(|error| self.failed(&error))?;
+        for run in runs.iter().filter(|it| !it.zero) {
+            client.write_zeroes(run.offset, run.bytes, true).await.map_err(|error| self.failed(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<(), Fault> {
+        let Writer { export, directory, draft } = *self;
+        export.clients()[0].flush().await.map_err(|error| export.fault(&error))?;
+        export.close().await?;
+        super::blocking(move || {
+            let directory = Directory::open(&directory)?;
+            // It must be there, and still be an image: somebody may have discarded it meanwhile.
+            Image::inspect(&directory, &draft)?;
+            let gone = || Fault::transient(code::VOLUME_WRITE_FAILED, format!("the draft {draft} is gone"));
+            let file = directory.read(&draft)?.ok_or_else(gone)?;
+            file.sync_all().map_err(|error| {
+                Fault::transient(code::VOLUME_WRITE_FAILED, format!("make the draft {draft} durable: {error}"))
+            })?;
+            directory.sync()
+        })
+        .await
+    }
+}

@@ -1,0 +1,85 @@
+//! What only S3 services can or can't do, tried out for `probe`.
+
+use super::{MARK, S3Store, cause::Cause, cause::cause, cause::fault, md5_of};
+use aws_sdk_s3::{
+    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut},
+    error::BoxError,
+    primitives::{ByteStream, SdkBody},
+    types::BucketVersioningStatus,
+};
+use bytes::Bytes;
+use longshore_schema::fault::Fault;
+
+/// Exchanges the body after it was signed, as damage on the way would.
+#[derive(Debug)]
+struct Damage(Bytes);
+
+// The macro that the SDK's own interceptors carry only tells it which hooks to skip.
+impl Intercept for Damage {
+    fn name(&self) -> &'static str {
+        "Damage"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        *context.request_mut().body_mut() = SdkBody::from(self.0.clone());
+        Ok(())
+    }
+}
+
+impl S3Store {
+    /// Whether a body that was damaged on the way is refused: by the signed SHA-256, or with `md5` by that.
+    pub(in crate::store) async fn refuses_damage(&self, key: &str, md5: bool) -> Result<bool, Fault> {
+        let (good, bad) = (Bytes::from(vec![1; 4096]), Bytes::from(vec![2; 4096]));
+        let md5 = if md5 { Some(md5_of(good.clone()).await?) } else { None };
+        let request = self.client.put_object().bucket(&self.bucket).key(self.path(key)).metadata(MARK, "probe");
+        let request = request.set_content_md5(md5).body(ByteStream::from(good));
+        match request.customize().interceptor(Damage(bad)).send().await {
+            Ok(_) => Ok(false),
+            Err(error) => match cause(&error) {
+                Cause::Damaged | Cause::Odd | Cause::Denied => Ok(true),
+                other => Err(fault("put a damaged body".to_owned(), other, &error)),
+            },
+        }
+    }
+
+    /// Whether a multipart upload can be begun, filled, listed and aborted. Leaves none behind.
+    pub(in crate::store) async fn has_multipart(&self, key: &str) -> Result<bool, Fault> {
+        let path = self.path(key);
+        let begun = self.client.create_multipart_upload().bucket(&self.bucket).key(&path).send().await;
+        let Some(upload) = begun.ok().and_then(|it| it.upload_id) else { return Ok(false) };
+        let part = self.client.upload_part().bucket(&self.bucket).key(&path).upload_id(&upload).part_number(1);
+        let part = part.body(ByteStream::from_static(b"part")).send().await;
+        let parts = self.client.list_parts().bucket(&self.bucket).key(&path).upload_id(&upload).send().await;
+        let listed = parts.is_ok_and(|it| it.parts().len() == 1);
+        let aborted = self.client.abort_multipart_upload().bucket(&self.bucket).key(&path).upload_id(&upload).send().await;
+        let aborted = match aborted {
+            Ok(_) => true,
+            Err(error) => return Err(fault("abort a multipart upload".to_owned(), cause(&error), &error)),
+        };
+        Ok(part.is_ok() && listed && aborted)
+    }
+
+    /// Makes the bucket, unless it is there.
+    #[cfg(any(test, feature = "suite"))]
+    pub(in crate::store) async fn make_bucket(&self) -> Result<(), Fault> {
+        match self.client.create_bucket().bucket(&self.bucket).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match aws_sdk_s3::error::ProvideErrorMetadata::code(&error) {
+                Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists") => Ok(()),
+                _ => Err(fault(format!("make bucket {}", self.bucket), cause(&error), &error)),
+            },
+        }
+    }
+
+    /// Whether the bucket keeps old versions, so that a delete gives no space back.
+    pub(in crate::store) async fn keeps_versions(&self) -> bool {
+        // Services without versions answer in many ways that they have none.
+        let answer = self.client.get_bucket_versioning().bucket(&self.bucket).send().await;
+        answer.is_ok_and(|it| it.status() == Some(&BucketVersioningStatus::Enabled))
+    }
+}

@@ -1,0 +1,34 @@
+//! `cargo xtask test`: everything that is tested, on real services.
+
+use super::services;
+use crate::{
+    project::{cargo, run},
+    services::packages::{self, Package},
+};
+use anyhow::Result;
+use clap::Args;
+use std::{ffi::OsString, process::ExitStatus};
+
+/// Which tests, and how.
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Only tests whose name contains this.
+    #[arg(long)]
+    filter: Option<OsString>,
+    /// Leave PostgreSQL's fsync on.
+    #[arg(long)]
+    durable: bool,
+    /// For `cargo test`, after `--`: more of its options, and after another `--`, options of the tests.
+    #[arg(last = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Builds, starts the services, runs the tests, and stops the services. The last lines are `cargo test`'s.
+pub fn test(test: Test) -> Result<ExitStatus> {
+    packages::install(&[Package::E2fsprogs, Package::QemuUtils])?;
+    // Built before the services start, and in one go with the tests, so that both get the same libraries.
+    run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore"]))?;
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--all-features"]).args(test.filter).args(test.arguments);
+    services::while_running(test.durable, &mut command)
+}
