@@ -86,7 +86,8 @@ fn list(field: &str, item: &str) -> Value {
 fn page(summary: &str, field: &str, item: &str, next: &str, parameters: &[Value]) -> Value {
     let mut schema = list(field, item);
     schema["required"] = json!([field, "next"]);
-    schema["properties"]["next"] = json!({"type": [next, "null"], "description": "`after` of the page that follows; null on the last one."});
+    schema["properties"]["next"] =
+        json!({"type": [next, "null"], "description": "`after` of the page that follows; null on the last one."});
     answer(summary, "application/json", schema, parameters)
 }
 

@@ -4,8 +4,21 @@ use serde_json::{Map, Value};
 
 /// Fields that people look for first; all others follow by name.
 const FIRST: &[&str] = &[
-    "$schema", "asyncapi", "openapi", "info", "$ref", "name", "title", "version", "summary", "description", "type", "action",
-    "address", "defaultContentType", "channel",
+    "$schema",
+    "asyncapi",
+    "openapi",
+    "info",
+    "$ref",
+    "name",
+    "title",
+    "version",
+    "summary",
+    "description",
+    "type",
+    "action",
+    "address",
+    "defaultContentType",
+    "channel",
 ];
 
 /// Pretty JSON, ending in a new line.

@@ -135,9 +135,11 @@ type Events = Sse<axum::response::sse::KeepAliveStream<stream::BoxStream<'static
 /// Server-sent events: `state` (a CloudEvent; its id is `{operation}/{seq}`), `progress`, and `missed` when this
 /// reader didn't get everything and should list the operations again.
 pub(super) async fn stream(State(app): State<Arc<App>>) -> Result<Events, Refusal> {
-    let permit = app.streams.clone().try_acquire_owned().map_err(|_| {
-        Refusal::unavailable(Fault::transient(code::INTERNAL, "too many streams of events are open"))
-    })?;
+    let permit = app
+        .streams
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| Refusal::unavailable(Fault::transient(code::INTERNAL, "too many streams of events are open")))?;
     let stop = app.stop.clone();
     // A reader that has the answer's head has missed nothing since.
     let events = app.feed.written().take_until(stop.cancelled_owned());

@@ -2,7 +2,11 @@
 //! grows without bound (operations that are settled) at most once a minute, whoever asks and however often.
 
 use super::{App, events::Changes, refusal::Refusal};
-use crate::{audit, clock, config::Config, database::{self, Database}};
+use crate::{
+    audit, clock,
+    config::Config,
+    database::{self, Database},
+};
 use anyhow::Context;
 use axum::{extract::State, http::header, response::IntoResponse};
 use longshore_schema::{site::Role, tables::operation};
@@ -104,7 +108,11 @@ async fn read(database: &Database, states: ByState) -> anyhow::Result<String> {
     page.sample(&[], attention);
     page.family("longshore_outbox_messages", "gauge", "Messages that the broker hasn't confirmed yet.");
     page.sample(&[], clock::outbox_length(database).await?);
-    page.family("longshore_queue_unstarted_steps", "gauge", "Steps in a queue of the broker that no worker is known to have started.");
+    page.family(
+        "longshore_queue_unstarted_steps",
+        "gauge",
+        "Steps in a queue of the broker that no worker is known to have started.",
+    );
     queues.iter().for_each(|it| page.sample(&[("queue", &it.name)], u64::try_from(it.unstarted).unwrap_or(0)));
     page.family("longshore_workers_live", "gauge", "Workers that were heard of lately and aren't leaving.");
     live.iter().for_each(|((zone, kind), count)| page.sample(&[("zone", zone), ("kind", kind)], *count));

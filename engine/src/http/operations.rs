@@ -48,11 +48,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
 }
 
 /// `{"history": […], "next"}`, the oldest first; `next` is the `after` of the page that follows, null on the last one.
-pub(super) async fn history(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    asked: Asked,
-) -> Result<Json<Value>, Refusal> {
+pub(super) async fn history(State(app): State<Arc<App>>, Path(id): Path<String>, asked: Asked) -> Result<Json<Value>, Refusal> {
     let asked = Parameters::read(asked, &["after", "limit"])?;
     let limit = asked.limit()?;
     let after = asked.parsed("after", "the number of an event")?.unwrap_or(0);

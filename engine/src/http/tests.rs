@@ -319,9 +319,21 @@ async fn a_reader_that_is_too_slow_is_told_how_much_it_missed() {
 #[tokio::test]
 async fn without_the_token_nothing_is_read() {
     let site = Site::start(true).await;
-    let guarded =
-        ["/api/operations", "/api/operations/x", "/api/operations/x/history", "/api/stores", "/api/workers", "/api/events", "/metrics"];
-    let wrong = ["", "Authorization: Bearer \r\n", "Authorization: Bearer a-token-of-a-test-012345678\r\n", "Authorization: a-token-of-a-test-0123456789\r\n"];
+    let guarded = [
+        "/api/operations",
+        "/api/operations/x",
+        "/api/operations/x/history",
+        "/api/stores",
+        "/api/workers",
+        "/api/events",
+        "/metrics",
+    ];
+    let wrong = [
+        "",
+        "Authorization: Bearer \r\n",
+        "Authorization: Bearer a-token-of-a-test-012345678\r\n",
+        "Authorization: a-token-of-a-test-0123456789\r\n",
+    ];
     for path in guarded {
         for header in wrong {
             let (status, body) = site.ask_with("GET", path, &format!("Host: localhost\r\n{header}")).await;
