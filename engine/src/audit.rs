@@ -11,7 +11,7 @@ use longshore_schema::{
     wire::Announce,
 };
 use schemars::JsonSchema;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -196,23 +196,35 @@ pub async fn history(db: &impl ConnectionTrait, id: OperationId, seq: i64, limit
     rows.all(db).await.context("read the history")?.into_iter().map(history_view).collect()
 }
 
-/// Rows of the history of all operations, newest first, before `before` if given: for audits.
-pub async fn audit(
-    db: &impl ConnectionTrait,
-    since: Option<Timestamp>,
-    before: Option<Timestamp>,
-    actor: Option<&str>,
-    limit: u64,
-) -> anyhow::Result<Vec<HistoryView>> {
+/// Which rows of the history of all operations.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Only<'a> {
+    /// From then on.
+    pub since: Option<Timestamp>,
+    /// Before then.
+    pub before: Option<Timestamp>,
+    /// Of operations of this kind.
+    pub kind: Option<&'a str>,
+    /// What this one did.
+    pub actor: Option<&'a str>,
+}
+
+/// Rows of the history of all operations, newest first: for audits.
+pub async fn audit(db: &impl ConnectionTrait, only: Only<'_>, limit: u64) -> anyhow::Result<Vec<HistoryView>> {
     let mut query = history::Entity::find().order_by_desc(history::Column::At).order_by_desc(history::Column::Seq);
-    if let Some(since) = since {
+    if let Some(since) = only.since {
         query = query.filter(history::Column::At.gte(since.0));
     }
-    if let Some(before) = before {
+    if let Some(before) = only.before {
         query = query.filter(history::Column::At.lt(before.0));
     }
-    if let Some(actor) = actor {
+    if let Some(actor) = only.actor {
         query = query.filter(history::Column::Actor.eq(actor));
+    }
+    if let Some(kind) = only.kind {
+        let of_kind = operation::Entity::find().select_only().column(operation::Column::Id);
+        let of_kind = of_kind.filter(operation::Column::Kind.eq(kind)).into_query();
+        query = query.filter(history::Column::OperationId.in_subquery(of_kind));
     }
     query.limit(limit).all(db).await.context("read the history")?.into_iter().map(history_view).collect()
 }

@@ -1,0 +1,160 @@
+//! `longshore doctor`: checks everything that this host should reach, and says what to do about what it doesn't.
+
+mod check;
+
+use crate::{
+    ended::Ended,
+    session::{self, Session},
+    settings::Broker,
+};
+use check::{Check, Outcome};
+use clap::Args;
+use longshore_engine::database::{Database, hide_password};
+use longshore_schema::{
+    site::{Pool, Store},
+    time::Timestamp,
+};
+use longshore_workers::{hypervisor::kvm, opener, store};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A clock may differ from the database's by so many seconds before somebody should know.
+const SKEW_S: f64 = 5.0;
+/// A place that hasn't answered by then doesn't.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {}
+
+impl Doctor {
+    pub(crate) async fn run(self, session: &Session) -> Result<(), Ended> {
+        let mut checks = vec![];
+        let database = session.reading().await;
+        checks.push(check_database(session, database.as_ref()));
+        checks.push(check_broker(session).await);
+        if let Ok(database) = &database {
+            checks.push(check_clock(database).await);
+            checks.extend(check_site(database).await);
+        }
+        checks.extend(check_tools().await);
+        session.out.list(&checks, check::text)?;
+        let failed = checks.iter().filter(|it| it.outcome == Outcome::Fail).count();
+        if failed == 0 { Ok(()) } else { Err(Ended::Found(format!("{failed} of {} checks failed", checks.len()))) }
+    }
+}
+
+fn check_database(session: &Session, database: Result<&Database, &Ended>) -> Check {
+    let shown = hide_password(&session.settings.database);
+    match database {
+        Ok(_) => Check::ok("database", shown),
+        Err(Ended::Unreachable(error)) => {
+            Check::fail("database", format!("{shown}: {error:#}"), "set LONGSHORE_DATABASE, and see that the server runs")
+        }
+        Err(other) => Check::fail("database", format!("{shown}: {other:?}"), "set LONGSHORE_DATABASE"),
+    }
+}
+
+async fn check_broker(session: &Session) -> Check {
+    match (&session.settings.broker, session.settings.socket()) {
+        (Broker::Amqp(url), _) => match longshore_courier::open(url, "longshore doctor").await {
+            Ok(courier) => {
+                courier.close().await;
+                Check::ok("broker", hide_password(url))
+            }
+            Err(error) => {
+                Check::fail("broker", format!("{}: {error:#}", hide_password(url)), "see that RabbitMQ runs and lets this user in")
+            }
+        },
+        (Broker::Embedded, Some(socket)) => match tokio::net::UnixStream::connect(&socket).await {
+            Ok(_) => Check::ok("broker", format!("embedded; an engine listens on {}", socket.display())),
+            Err(_) => {
+                let next = "start one with `longshore engine`, or let each `longshore submit` run its own";
+                Check::warn("broker", "embedded; no engine runs", next)
+            }
+        },
+        (Broker::Embedded, None) => {
+            let next = "set LONGSHORE_BROKER to amqp://…, or LONGSHORE_DATABASE to sqlite://…";
+            Check::fail("broker", "the embedded broker doesn't work with PostgreSQL", next)
+        }
+    }
+}
+
+async fn check_clock(database: &Database) -> Check {
+    let now = match session::now(database).await {
+        Ok(now) => now,
+        Err(error) => return Check::fail("clock", format!("the database's: {error:?}"), "was the database migrated?"),
+    };
+    let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_micros());
+    let here = Timestamp(i64::try_from(here).unwrap_or(i64::MAX));
+    let skew = here.seconds_since(now).max(now.seconds_since(here));
+    let said = format!("{skew:.1} s between this host and the database");
+    match skew > SKEW_S {
+        true => Check::warn("clock", said, "synchronise both; Longshore goes by the database's, your logs don't"),
+        false => Check::ok("clock", said),
+    }
+}
+
+async fn check_site(database: &Database) -> Vec<Check> {
+    let known = match super::site::read(database).await {
+        Ok(known) => known,
+        Err(error) => return vec![Check::fail("site", format!("{error:?}"), "start an engine once: it migrates the database")],
+    };
+    if known.site.zones.is_empty() {
+        return vec![Check::warn("site", "there is none", "describe zones, pools and stores: longshore site apply site.toml")];
+    }
+    let mut checks = vec![Check::ok("site", format!("version {} of database {}", known.version, known.incarnation))];
+    for it in &known.site.stores {
+        checks.push(timed(&format!("store {}", it.name), check_store(it, known.incarnation)).await);
+    }
+    for it in &known.site.pools {
+        checks.push(timed(&format!("pool {}", it.name), check_pool(it)).await);
+    }
+    checks
+}
+
+async fn timed(what: &str, check: impl Future<Output = Check>) -> Check {
+    match tokio::time::timeout(PATIENCE, check).await {
+        Ok(check) => check,
+        Err(_) => Check::fail(what, format!("no answer within {} s", PATIENCE.as_secs()), "see that it is mounted, or listens"),
+    }
+}
+
+async fn check_store(place: &Store, incarnation: uuid::Uuid) -> Check {
+    let what = format!("store {}", place.name);
+    let next = format!("see docs/faults, correct the site file or this host's credentials, then: longshore site apply ({})", place.url);
+    match store::open::attach(place, incarnation).await {
+        Err(fault) => Check::fail(&what, fault.to_string(), next),
+        Ok((opened, description)) => match opened.ping().await {
+            Err(fault) => Check::fail(&what, fault.to_string(), next),
+            Ok(()) => {
+                let size = crate::print::human::bytes(u64::from(description.extent_size));
+                Check::ok(&what, format!("{}, extents of {size}", place.url))
+            }
+        },
+    }
+}
+
+async fn check_pool(place: &Pool) -> Check {
+    let what = format!("pool {}", place.name);
+    let pinged = match opener::pool(place) {
+        Ok(pool) => pool.ping().await,
+        Err(fault) => Err(fault),
+    };
+    match pinged {
+        Ok(()) => Check::ok(&what, place.url.clone()),
+        Err(fault) => {
+            let next = "needed on hosts with workers of its kind only: make the directory, and let this user write to it";
+            Check::fail(&what, fault.to_string(), next)
+        }
+    }
+}
+
+async fn check_tools() -> Vec<Check> {
+    let found = kvm::tools().await;
+    let check = |tool: &str, needed: bool| match (found.get(tool), needed) {
+        (Some(version), _) => Check::ok(tool, version.clone()),
+        (None, true) => Check::fail(tool, "not found", "kvm workers need it: install qemu-utils"),
+        (None, false) => Check::warn(tool, "not found", "install qemu-utils"),
+    };
+    vec![check("qemu-img", true), check("qemu-nbd", true), check("qemu-storage-daemon", false)]
+}

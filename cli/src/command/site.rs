@@ -1,0 +1,172 @@
+//! `longshore site`: applies a site file, after showing what it would change, and shows the site that is.
+
+mod difference;
+mod found;
+
+use crate::{
+    ended::Ended,
+    print::{human, table},
+    session::Session,
+};
+use clap::{Args, Subcommand};
+use comfy_table::Cell;
+use longshore_engine::{
+    database::{Database, Failed},
+    site::{self, Change, Known},
+};
+use longshore_schema::site::Site as SiteFile;
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    path::PathBuf,
+};
+
+/// `site`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Site {
+    /// Make the site what a file says: shows the difference, asks, tries out stores, and does it at once or not at all.
+    Apply(Apply),
+    /// Show the site.
+    Show(Show),
+}
+
+/// `site apply`
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// The site file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Don't ask.
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// `site show`
+#[derive(Debug, Args)]
+pub(crate) struct Show {}
+
+impl Site {
+    pub(crate) async fn run(self, session: &Session) -> Result<(), Ended> {
+        match self {
+            Site::Apply(command) => command.run(session).await,
+            Site::Show(Show {}) => show(session).await,
+        }
+    }
+}
+
+impl Apply {
+    async fn run(self, session: &Session) -> Result<(), Ended> {
+        let text = std::fs::read_to_string(&self.file);
+        let text = text.map_err(|error| Ended::usage(format!("read {}: {error}", self.file.display())))?;
+        let wanted = SiteFile::parse(&text).map_err(Ended::Refused)?;
+        let database = session.database().await?;
+        let known = read(&database).await?;
+        let changes = site::difference(&known, &wanted).map_err(Ended::Refused)?;
+        if !session.out.json {
+            session.out.text(difference::text(&changes))?;
+        }
+        site::check(&changes).map_err(Ended::Refused)?;
+        if !changes.is_empty() {
+            self.confirm()?;
+            apply(&database, &known, &wanted, &changes).await?;
+            if !session.out.json {
+                session.out.text("applied")?;
+            }
+        }
+        if session.out.json { session.out.list(&changes, |_| String::new()) } else { Ok(()) }
+    }
+
+    fn confirm(&self) -> Result<(), Ended> {
+        if self.yes {
+            return Ok(());
+        }
+        if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+            return Err(Ended::usage("nothing was changed: without a terminal to ask on, say --yes"));
+        }
+        eprint!("apply? [y/N] ");
+        let mut answer = String::new();
+        let asked = std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut answer));
+        asked.map_err(|error| Ended::Broken(error.into()))?;
+        match answer.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(Ended::usage("nothing was changed")),
+        }
+    }
+}
+
+/// Founds the stores that are new or changed, and writes the site in one transaction.
+pub(crate) async fn apply(database: &Database, known: &Known, wanted: &SiteFile, changes: &[Change]) -> Result<(), Ended> {
+    let mut settled = site::settled(known, wanted);
+    let touched = |name: &str| changes.iter().any(|it| it.what == "store" && it.name == name);
+    for (store, asked) in settled.stores.iter_mut().zip(&wanted.stores).filter(|(it, _)| touched(&it.name)) {
+        found::found(store, asked, known.incarnation).await.map_err(Ended::Refused)?;
+    }
+    for pool in wanted.pools.iter().filter(|it| changes.iter().any(|change| change.what == "pool" && change.name == it.name)) {
+        found::warn_of_pool(pool).await;
+    }
+    match site::apply(database, known, &settled).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(fault)) => Err(Ended::Refused(fault)),
+        Err(Failed::Conflict(_)) => {
+            Err(Ended::Found("nothing was changed: the site changed meanwhile; run it again to see the difference now".into()))
+        }
+        Err(Failed::Database(error)) => Err(Ended::unreachable(error)),
+        Err(Failed::Internal(error)) => Err(Ended::Broken(error)),
+    }
+}
+
+/// The site in the database.
+pub(crate) async fn read(database: &Database) -> Result<Known, Ended> {
+    site::read(database.read()).await.map_err(|failed| match failed {
+        Failed::Internal(error) => Ended::Broken(error),
+        other => Ended::unreachable(other),
+    })
+}
+
+async fn show(session: &Session) -> Result<(), Ended> {
+    let database = session.reading().await?;
+    let known = read(&database).await?;
+    session.out.one(&known.site, text)
+}
+
+fn text(site: &SiteFile) -> String {
+    if *site == SiteFile::default() {
+        return "the site is empty; make it with: longshore site apply site.toml".into();
+    }
+    let mut rows = table::new(&["what", "name", "where", "url", "capacity", "limits"]);
+    for zone in &site.zones {
+        rows.add_row(["zone", &zone.name, &format!("region {}", zone.region), "", "", ""]);
+    }
+    let limits = |overcommit: f64, threshold: f64| format!("{} % of {overcommit}x", (threshold * 100.0).round());
+    for it in &site.stores {
+        let near = it.zone.as_ref().map_or_else(
+            || format!("region {}", it.region.as_deref().unwrap_or("?")),
+            |zone| format!("zone {zone}"),
+        );
+        let extents = it.extent_size.map(|size| format!(", extents of {size}")).unwrap_or_default();
+        rows.add_row([
+            Cell::new("store"),
+            Cell::new(&it.name),
+            Cell::new(near),
+            Cell::new(&it.url),
+            table::right(human::bytes(it.capacity.0)),
+            Cell::new(format!("{}{extents}", limits(it.overcommit, it.threshold))),
+        ]);
+    }
+    for it in &site.pools {
+        rows.add_row([
+            Cell::new(format!("{} pool", it.hypervisor.as_str())),
+            Cell::new(&it.name),
+            Cell::new(format!("zone {}", it.zone)),
+            Cell::new(&it.url),
+            table::right(human::bytes(it.capacity.0)),
+            Cell::new(limits(it.overcommit, it.threshold)),
+        ]);
+    }
+    for user in &site.users {
+        rows.add_row(["user", &user.name, &format!("tenants {}", user.tenants.join(", ")), "", "", ""]);
+    }
+    table::text(&rows)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! Waits for operations, with bars on stderr where that is a terminal.
+
+use crate::{ask::Line, ended::Ended, session::Session};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use longshore_engine::{audit::OperationView, database::Database};
+use longshore_schema::ids::OperationId;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Whether an operation, asked to be made, is over: Ready is its good end.
+pub(crate) fn is_over(it: &OperationView) -> bool {
+    matches!(it.state.as_str(), "ready" | "destroyed" | "failed") || it.needs_attention
+}
+
+/// Whether an operation that was asked to go away is gone, or goes once its holders have.
+pub(crate) fn is_gone(it: &OperationView) -> bool {
+    let held = it.state == "ready" && it.destroy_requested && !it.holders.is_empty();
+    matches!(it.state.as_str(), "destroyed" | "failed") || held || it.needs_attention
+}
+
+/// The end of an operation that was to be made.
+pub(crate) fn good(it: &OperationView) -> Result<(), Ended> {
+    match it.state.as_str() {
+        "ready" | "destroyed" if !it.needs_attention => Ok(()),
+        state => {
+            let state = if it.needs_attention { format!("{state} and needs attention") } else { state.to_owned() };
+            Err(Ended::Failed { operation: it.id, state, fault: it.fault.clone() })
+        }
+    }
+}
+
+/// Waits until all are over, in the order of `ids`. If the engine that should do them is gone, `line` takes over.
+pub(crate) async fn until(
+    session: &Session,
+    database: &Database,
+    mut line: Option<&mut Line>,
+    ids: &[OperationId],
+    over: fn(&OperationView) -> bool,
+) -> Result<Vec<OperationView>, Ended> {
+    let interrupted = |id| Ended::Interrupted(Some(id));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Ended::Broken(error.into()))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Ended::Broken(error.into()))?;
+    let bars = MultiProgress::new();
+    let mut bars_of: Vec<_> = ids.iter().map(|_| None).collect();
+    let mut rounds = 0u32;
+    loop {
+        let mut found = vec![];
+        for (id, bar) in ids.iter().zip(&mut bars_of) {
+            let operation = session.operation(database, *id).await?;
+            show(&bars, bar, &operation);
+            found.push(operation);
+        }
+        if found.iter().all(over) {
+            let _ = bars.clear();
+            return Ok(found);
+        }
+        rounds += 1;
+        if rounds.is_multiple_of(10)
+            && let Some(line) = line.as_deref_mut()
+        {
+            line.keep(session).await?;
+        }
+        let first = ids.first().copied().unwrap_or_default();
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => (),
+            _ = interrupt.recv() => return Err(interrupted(first)),
+            _ = terminate.recv() => return Err(interrupted(first)),
+        }
+    }
+}
+
+fn show(bars: &MultiProgress, bar: &mut Option<ProgressBar>, operation: &OperationView) {
+    let bar = bar.get_or_insert_with(|| {
+        let bar = bars.add(ProgressBar::no_length());
+        bar.set_prefix(operation.id.to_string());
+        bar
+    });
+    let measured = operation.progress.as_ref().and_then(|it| Some((it.done_bytes, it.total_bytes.filter(|it| *it > 0)?)));
+    let template = match measured {
+        Some(_) => "{prefix} {bar:24} {bytes:>11}/{total_bytes:11} {binary_bytes_per_sec:>12} {msg}",
+        None => "{prefix} {spinner} {msg}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    if let Some((done, total)) = measured {
+        bar.set_length(total);
+        bar.set_position(done);
+    }
+    let activity = crate::print::operation::activity(operation);
+    let message = [operation.state.as_str(), activity.as_str()].join(" ");
+    bar.set_message(message.trim_end().to_owned());
+    bar.tick();
+}
