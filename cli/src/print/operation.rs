@@ -73,7 +73,10 @@ pub(crate) fn one(it: &OperationView, now: Timestamp) -> String {
     if let Some(progress) = &it.progress {
         let worker = progress.worker.as_deref().unwrap_or("nobody yet");
         let total = progress.total_bytes.map(|it| format!(" of {}", human::bytes(it))).unwrap_or_default();
-        lines.push(("progress", format!("{}{total}, attempt {}, by {worker}", human::bytes(progress.done_bytes), progress.attempt)));
+        lines.push((
+            "progress",
+            format!("{}{total}, attempt {}, by {worker}", human::bytes(progress.done_bytes), progress.attempt),
+        ));
         lines.extend(progress.last_fault.as_ref().map(|it| ("last fault", it.to_string())));
     }
     if let Some(fault) = &it.fault {
