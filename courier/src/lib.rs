@@ -6,8 +6,9 @@
 
 pub mod amqp;
 pub mod embedded;
+mod exchanges;
 pub mod socket;
-#[cfg(feature = "suite")]
+#[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
 use async_trait::async_trait;

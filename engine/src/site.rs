@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use rows::{apply, read};
 
 /// Bytes of an extent, unless the site file says otherwise: chosen by measurement.
-pub const DEFAULT_EXTENT_SIZE: u32 = 256 << 10;
+pub const DEFAULT_EXTENT_SIZE: u32 = 64 << 10;
 
 /// The site as the database has it.
 #[derive(Debug, Clone, Default, PartialEq)]

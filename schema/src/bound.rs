@@ -8,14 +8,15 @@ const PACK_FRAMES: u64 = 16_384;
 const PACK_BYTES: u64 = 32 << 20;
 /// A footer's entry, and a trailer.
 const FOOTER: u64 = 64;
-/// Header, as many packs as entries, and the larger entries.
-const PAGE: u64 = 24 + FANOUT * (24 + 76);
+/// Header, as many packs as entries, and the entries: of a leaf page, and of one above.
+const LEAF: u64 = 24 + FANOUT * (24 + 44);
+const INDEX: u64 = 24 + FANOUT * (24 + 76);
 /// A root's header and top pages, `ready`, `aborted`.
 const MARKERS: u64 = (64 << 10) + 64 + FANOUT * 80 + 2 * 4096;
 /// A pack in a root's list.
 const ROOT_PACK: u64 = 32;
 /// Attempts that may each write pages and a root before one of them succeeds; extents are never sent twice.
-const ATTEMPTS: u64 = 8;
+const ATTEMPTS: u64 = 4;
 
 /// The most bytes that a copy puts: of a disk of `virtual_size` bytes, of which at most `allocated` in whole
 /// sectors of 512 bytes aren't known to be zeros, into a store with extents of `extent_size`.
@@ -25,23 +26,24 @@ pub fn bound(virtual_size: u64, allocated: u64, extent_size: u32) -> u64 {
     let touched = virtual_size.div_ceil(extent_size).min(allocated.div_ceil(SECTOR));
     // An extent is stored in no more than its sectors in use and a bitmap of its sectors.
     let data = allocated.saturating_add(touched.saturating_mul(extent_size / SECTOR / 8 + FOOTER));
-    let pages = pages(virtual_size.div_ceil(extent_size), touched);
-    let frames = touched + pages;
+    let (leaves, above) = pages(virtual_size.div_ceil(extent_size), touched);
+    let frames = touched + leaves + above;
     // Extents and pages each have an open pack, besides those that were full.
     let packs = 2 + data / PACK_BYTES + frames / PACK_FRAMES;
-    let metadata = pages * (PAGE + FOOTER) + packs * FOOTER + frames * ROOT_PACK + MARKERS;
+    let metadata = leaves * (LEAF + FOOTER) + above * (INDEX + FOOTER) + packs * FOOTER + frames * ROOT_PACK + MARKERS;
     data.saturating_add(metadata.saturating_mul(ATTEMPTS))
 }
 
-/// Stored pages: at every level no more than there are, nor than extents below them that aren't zeros.
-fn pages(extents: u64, touched: u64) -> u64 {
+/// Stored leaf pages, and those above: at every level no more than there are, nor than extents that aren't zeros.
+fn pages(extents: u64, touched: u64) -> (u64, u64) {
     let mut level = extents.div_ceil(FANOUT);
-    let mut sum = level.min(touched);
+    let leaves = level.min(touched);
+    let mut above = 0;
     while level > FANOUT {
         level = level.div_ceil(FANOUT);
-        sum += level.min(touched);
+        above += level.min(touched);
     }
-    sum
+    (leaves, above)
 }
 
 #[cfg(test)]

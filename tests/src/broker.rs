@@ -40,10 +40,10 @@ impl Broker {
         Management::at(&self.node.management)
     }
 
-    /// SIGKILL; returns when the node is gone.
+    /// SIGKILL, up to half a second later if a queue was only just declared; returns when the node is gone.
     pub async fn kill(&self) {
         let node = self.node.clone();
-        blocking(move || node.service.kill()).await.expect("kill the broker");
+        blocking(move || node.kill()).await.expect("kill the broker");
     }
 
     /// Starts the killed node; returns when it takes connections.

@@ -23,8 +23,18 @@ enum Command {
     Verify,
 }
 
-fn main() -> Result<ExitCode> {
-    let status = match Command::parse() {
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let status = match command {
         Command::Demo(arguments) => Some(demo::demo(arguments)?),
         Command::Services(action) => services::run(action)?,
         Command::Test(arguments) => Some(test::test(arguments)?),

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use lapin::{
     Channel, Connection, Consumer,
-    options::{BasicConsumeOptions, BasicQosOptions},
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::{FieldTable, ShortString},
 };
 use std::sync::Arc;
@@ -179,7 +179,7 @@ impl Session {
         let closing = async {
             let _panicked = self.settling.await;
             if self.channel.status().connected()
-                && let Err(error) = self.channel.close(200, "done".into()).await
+                && let Err(error) = end(&self.channel, &self.consumer).await
             {
                 tracing::debug!(%error, "a channel was gone before it was closed");
             }
@@ -188,4 +188,13 @@ impl Session {
             tracing::warn!("a channel didn't close in time");
         }
     }
+}
+
+/// RabbitMQ's channel hands acknowledgements to a quorum queue a few at a time, and forgets the rest when it is
+/// closed. Two questions that the queue must answer first give it the time; nothing else tells when it is done.
+async fn end(channel: &Channel, consumer: &Consumer) -> lapin::Result<()> {
+    channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
+    let look = QueueDeclareOptions { passive: true, ..Default::default() };
+    channel.queue_declare(consumer.queue(), look, FieldTable::default()).await?;
+    channel.close(200, "done".into()).await
 }

@@ -29,8 +29,8 @@ use topology::Topology;
 /// How long a call waits for a connection that is down before it gives up.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long the broker may take to answer anything but a publish.
-const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// How long the broker may take to answer anything but a publish. Quorum queues that were just recovered answer late.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long `close` waits for what is queued.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);

@@ -1,7 +1,10 @@
 //! Exchanges, queues and bindings: declared, checked against what exists, and declared again on each new connection.
 
 use super::{ANSWER_LIMIT, properties::short};
-use crate::Queue;
+use crate::{
+    Queue,
+    exchanges::{EXCHANGES, Kind},
+};
 use anyhow::Context;
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
@@ -12,14 +15,6 @@ use lapin::{
 use longshore_schema::wire::names;
 use std::collections::BTreeMap;
 use tokio::sync::Mutex;
-
-const EXCHANGES: &[(&str, ExchangeKind)] = &[
-    (names::COMMANDS, ExchangeKind::Topic),
-    (names::CONTROL, ExchangeKind::Direct),
-    (names::EVENTS, ExchangeKind::Topic),
-    (names::REPORTS, ExchangeKind::Topic),
-    (names::STEPS, ExchangeKind::Topic),
-];
 
 /// What this courier has declared.
 #[derive(Debug, Default)]
@@ -54,6 +49,10 @@ impl Topology {
 
 async fn declare(connection: &Connection, queues: &[Queue]) -> anyhow::Result<()> {
     for (name, kind) in EXCHANGES {
+        let kind = match kind {
+            Kind::Direct => ExchangeKind::Direct,
+            Kind::Topic => ExchangeKind::Topic,
+        };
         declare_exchange(connection, name, kind).await.with_context(|| format!("declare exchange {name:?}"))?;
     }
     let channel = connection.create_channel().await.context("open a channel")?;
@@ -78,7 +77,7 @@ async fn declare(connection: &Connection, queues: &[Queue]) -> anyhow::Result<()
 }
 
 /// A user who may not make exchanges may still see that they are there.
-async fn declare_exchange(connection: &Connection, name: &str, kind: &ExchangeKind) -> anyhow::Result<()> {
+async fn declare_exchange(connection: &Connection, name: &str, kind: ExchangeKind) -> anyhow::Result<()> {
     for passive in [false, true] {
         // A refusal closes the channel.
         let channel = connection.create_channel().await?;

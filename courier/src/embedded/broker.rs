@@ -5,7 +5,7 @@ use super::{
     queue::{Dead, State, Stored},
     route,
 };
-use crate::{Parcel, Queue, Unsent};
+use crate::{Parcel, Queue, Unsent, exchanges};
 use longshore_schema::wire::names;
 use std::{collections::BTreeMap, time::Instant};
 
@@ -33,7 +33,7 @@ impl Broker {
     pub(super) fn declare(&mut self, connection: u64, queue: &Queue) -> anyhow::Result<()> {
         let name = queue.name();
         if let Some((exchange, _)) = queue.bindings() {
-            anyhow::ensure!(route::kind(exchange).is_some(), "bind queue {name:?}: there is no exchange {exchange:?}");
+            anyhow::ensure!(exchanges::kind(exchange).is_some(), "bind queue {name:?}: there is no exchange {exchange:?}");
         }
         let owner = match queue {
             Queue::Durable { .. } => {
@@ -135,7 +135,7 @@ impl Broker {
         if parcel.exchange.is_empty() {
             return Ok(self.queues.get_key_value(&parcel.routing_key).map(|(name, _)| name.clone()).into_iter().collect());
         }
-        let Some(kind) = route::kind(&parcel.exchange) else {
+        let Some(kind) = exchanges::kind(&parcel.exchange) else {
             return Err(Unsent::Unconfirmed(format!("there is no exchange {:?}", parcel.exchange)));
         };
         let takes =

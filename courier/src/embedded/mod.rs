@@ -71,5 +71,5 @@ impl Shared {
     }
 }
 
-#[cfg(all(test, feature = "suite"))]
+#[cfg(test)]
 mod tests;

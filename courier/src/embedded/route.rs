@@ -1,32 +1,9 @@
 //! Which bindings a routing key matches: AMQP 0-9-1, 3.1.3.1 (direct) and 3.1.3.3 (topic).
 
-use longshore_schema::wire::names;
-
-/// How an exchange compares keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Equal.
-    Direct,
-    /// By words between dots; `*` is one word, `#` is any number of words, none included.
-    Topic,
-}
-
-/// The exchanges of the contract.
-pub(crate) const EXCHANGES: &[(&str, Kind)] = &[
-    (names::COMMANDS, Kind::Topic),
-    (names::CONTROL, Kind::Direct),
-    (names::EVENTS, Kind::Topic),
-    (names::REPORTS, Kind::Topic),
-    (names::STEPS, Kind::Topic),
-];
-
-/// The kind of an exchange; `None` if there is none of that name.
-pub(crate) fn kind(exchange: &str) -> Option<Kind> {
-    EXCHANGES.iter().find(|(name, _)| *name == exchange).map(|(_, kind)| *kind)
-}
+use crate::exchanges::Kind;
 
 /// Whether a binding with this pattern takes a message with this key.
-pub(crate) fn matches(kind: Kind, pattern: &str, key: &str) -> bool {
+pub(super) fn matches(kind: Kind, pattern: &str, key: &str) -> bool {
     match kind {
         Kind::Direct => pattern == key,
         Kind::Topic => {

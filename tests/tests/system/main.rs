@@ -1,3 +1,5 @@
 //! Whole-system tests, on real services; `cargo xtask test` starts those and runs these.
 
+mod rig;
 mod services;
+mod walkthrough;

@@ -5,11 +5,11 @@
 
 use super::{
     Work,
+    finish::{Finished, Sums, finish},
     format::{
         pack::Kind,
         page::Entry,
-        root::{Header, RootFile, object_digest},
-        root_key,
+        root::RootFile,
         shape::{FANOUT, Shape},
     },
     manifest::{Cursor, Leaf, load_root},
@@ -17,28 +17,20 @@ use super::{
     process::{Outcome, Processed, Task, process},
     read::{Reader, Walk},
     resume::Earlier,
-    tree::{Built, Tree},
+    tree::Tree,
     until_stopped,
     write::Uploader,
 };
 use crate::hypervisor::BlockRead;
 use longshore_schema::{
     fault::{Fault, code},
-    ids::PackId,
-    steps::object::{About, Base, Copied, Root, Sealed},
+    steps::object::{About, Base, Copied, Sealed},
 };
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Spans that are read or processed at the same time.
 const DEPTH: usize = 8;
-/// `Copied::dropped` names no more packs than this. Those left out stay used by the object for longer than they
-/// must, which wastes space and harms nothing.
-const MOST_DROPPED: usize = 5_000;
-
 /// What to copy.
 pub struct Copying {
     /// The frozen volume.
@@ -119,14 +111,6 @@ impl UnderWay {
     }
 }
 
-#[derive(Default)]
-struct Sums {
-    read: u64,
-    reused: u64,
-    resumed: u64,
-    zeros: u64,
-}
-
 impl Job {
     /// With the base if it can be used, else all of it, and the reason.
     async fn copy(&self, base: Option<Base>) -> Result<Copied, Fault> {
@@ -203,9 +187,9 @@ impl Job {
         }
         drop(walk);
         let (uploader, sealed) = packer.finish().await?;
-        let finished =
-            Finished { built: tree.finish(), uploader, sealed, earlier, base: base.map(|usable| (usable.base, usable.root)) };
-        Ok(self.write_root(finished, sums, because).await?)
+        let base = base.map(|usable| (usable.base, usable.root));
+        let finished = Finished { built: tree.finish(), uploader, sealed, earlier, base, sums, because };
+        Ok(finish(&self.work, self.shape, self.about.clone(), finished).await?)
     }
 
     async fn take(&self, processed: Processed, sums: &mut Sums, tree: &mut Tree, packer: &mut Packer) -> Result<(), Fault> {
@@ -238,64 +222,6 @@ impl Job {
         self.work.lease.progress(done, self.shape.size());
         Ok(())
     }
-
-    async fn write_root(&self, finished: Finished, sums: Sums, because: Option<String>) -> Result<Copied, Fault> {
-        let Finished { built, mut uploader, sealed, earlier, base } = finished;
-        let before: BTreeMap<PackId, u64> =
-            base.iter().flat_map(|(_, root)| &root.packs).map(|pack| (pack.id.clone(), pack.bytes)).collect();
-        let length = |id: &PackId| sealed.get(id).or_else(|| earlier.packs().get(id)).or_else(|| before.get(id)).copied();
-        let packs = built.packs.iter().map(|id| {
-            let bytes = length(id).ok_or_else(|| Fault::permanent(code::INTERNAL, format!("pack {id} is used but unknown")))?;
-            Ok(Sealed { id: id.clone(), bytes })
-        });
-        let packs = packs.collect::<Result<Vec<_>, Fault>>()?;
-        let digest = object_digest(&self.shape, &built.top).to_hex().to_string();
-        let header = Header {
-            operation: self.work.operation,
-            attempt: self.work.attempt,
-            virtual_size: self.shape.size(),
-            extent_size: self.shape.extent_size(),
-            object_digest: digest.clone(),
-            about: self.about.clone(),
-            anchor: None,
-            parent: base.map(|(base, _)| base),
-        };
-        let root = RootFile { header, top: built.top, packs };
-        let bytes = root.encode().map_err(|broken| Fault::permanent(code::INTERNAL, format!("write the root: {broken}")))?;
-        let described =
-            Root { attempt: self.work.attempt, digest: blake3::hash(&bytes).to_hex().to_string(), bytes: bytes.len() as u64 };
-        uploader.last(&root_key(self.work.operation, self.work.attempt), bytes.into()).await?;
-        Ok(Copied {
-            root: described,
-            digest,
-            virtual_size: self.shape.size(),
-            extent_size: self.shape.extent_size(),
-            read: sums.read,
-            stored: uploader.stored(),
-            reused: sums.reused,
-            resumed: sums.resumed,
-            zeros: sums.zeros,
-            because,
-            packs: unrecorded(&self.work),
-            unused: earlier.packs().keys().filter(|id| !built.packs.contains(id)).cloned().collect(),
-            dropped: before.into_keys().filter(|id| !built.packs.contains(id)).take(MOST_DROPPED).collect(),
-        })
-    }
-}
-
-/// Each sealed pack once, those of earlier attempts included: the engine may know none of them.
-fn unrecorded(work: &Work) -> Vec<Sealed> {
-    let packs: BTreeMap<_, _> = work.lease.unrecorded().into_iter().map(|pack| (pack.id, pack.bytes)).collect();
-    packs.into_iter().map(|(id, bytes)| Sealed { id, bytes }).collect()
-}
-
-/// What a pass over the whole volume leaves.
-struct Finished {
-    built: Built,
-    uploader: Uploader,
-    sealed: BTreeMap<PackId, u64>,
-    earlier: Earlier,
-    base: Option<(Base, RootFile)>,
 }
 
 /// The base's leaf page `index`, read once for all spans under it; `None` past the base's end.

@@ -6,6 +6,7 @@ pub mod codec;
 pub mod commit;
 pub mod copy;
 pub mod fetch;
+pub mod finish;
 pub mod format;
 pub mod hash;
 pub mod manifest;

@@ -55,7 +55,7 @@ impl Walk {
         let end = self.shape.offset(first + count).min(self.shape.size());
         self.ask_until(end).await?;
         let mut data = 0;
-        while let Some(run) = self.runs.front().copied() {
+        while let Some(run) = self.runs.front().copied().filter(|run| run.offset < end) {
             if !run.zero {
                 let from = (run.offset.max(start) - start) / extent_size;
                 let to = ((run.offset + run.bytes).min(end) - 1 - start) / extent_size;

@@ -63,7 +63,24 @@ type Handler = Box<dyn Fn(Context, Value, Value) -> BoxFuture<'static, Result<Va
 
 /// Handlers by step name.
 #[derive(Default)]
-pub struct Handlers(HashMap<&'static str, Handler>);
+pub struct Handlers {
+    by_name: HashMap<&'static str, Handler>,
+    #[cfg(feature = "suite")]
+    between: Option<Arc<dyn Between>>,
+}
+
+/// Stands between the runtime and the handlers, for tests: does a step twice, or lets it fail.
+#[cfg(feature = "suite")]
+#[async_trait::async_trait]
+pub trait Between: Send + Sync {
+    /// Runs one attempt; `handler` may be called any number of times.
+    async fn run(
+        &self,
+        name: &str,
+        attempt: Attempt,
+        handler: &(dyn Fn() -> BoxFuture<'static, Result<Value, Fault>> + Send + Sync),
+    ) -> Result<Value, Fault>;
+}
 
 impl Handlers {
     /// The same with a handler for step `S`. Panics if there is one already: the list is wrong.
@@ -81,21 +98,33 @@ impl Handlers {
                 serde_json::to_value(output).map_err(|error| malformed(S::NAME, &error))
             })
         });
-        assert!(self.0.insert(S::NAME, handler).is_none(), "two handlers for {}", S::NAME);
+        assert!(self.by_name.insert(S::NAME, handler).is_none(), "two handlers for {}", S::NAME);
+        self
+    }
+
+    /// The same with something between the runtime and the handlers.
+    #[cfg(feature = "suite")]
+    pub fn between(mut self, between: Arc<dyn Between>) -> Handlers {
+        self.between = Some(between);
         self
     }
 
     /// Runs one attempt to its end. Dropping the future stops it; what it had begun outside has the attempt in its name.
     pub async fn run(&self, name: &str, context: Context, args: Value, input: Value) -> Result<Value, Fault> {
-        match self.0.get(name) {
-            Some(handler) => handler(context, args, input).await,
-            None => Err(Fault::transient(code::STEP_UNKNOWN, format!("this worker's version doesn't know step {name}"))),
+        let Some(handler) = self.by_name.get(name) else {
+            return Err(Fault::transient(code::STEP_UNKNOWN, format!("this worker's version doesn't know step {name}")));
+        };
+        #[cfg(feature = "suite")]
+        if let Some(between) = &self.between {
+            let attempt = context.attempt;
+            return between.run(name, attempt, &|| handler(context.clone(), args.clone(), input.clone())).await;
         }
+        handler(context, args, input).await
     }
 
     /// The names of the steps that have a handler, sorted.
     pub fn names(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.0.keys().copied().collect();
+        let mut names: Vec<_> = self.by_name.keys().copied().collect();
         names.sort_unstable();
         names
     }

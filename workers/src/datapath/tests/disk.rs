@@ -8,21 +8,21 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::sync::{Arc, Mutex};
 
 /// Granularity of the allocation map.
-pub const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 
 #[derive(Debug, Clone, Default)]
-pub struct Disk {
-    pub bytes: Vec<u8>,
-    pub allocated: Vec<bool>,
+pub(super) struct Disk {
+    pub(super) bytes: Vec<u8>,
+    pub(super) allocated: Vec<bool>,
 }
 
 impl Disk {
-    pub fn of_size(size: usize) -> Disk {
+    pub(super) fn of_size(size: usize) -> Disk {
         Disk { bytes: vec![0; size], allocated: vec![false; size.div_ceil(BLOCK)] }
     }
 
     /// `kind` 0 writes random bytes, 1 text, 2 explicit zeros, 3 discards.
-    pub fn change(&mut self, kind: u8, start: usize, length: usize, seed: u64) {
+    pub(super) fn change(&mut self, kind: u8, start: usize, length: usize, seed: u64) {
         let start = start.min(self.bytes.len());
         let end = (start + length).min(self.bytes.len());
         let range = &mut self.bytes[start..end];
@@ -44,29 +44,29 @@ impl Disk {
         }
     }
 
-    pub fn resize(&mut self, size: usize) {
+    pub(super) fn resize(&mut self, size: usize) {
         self.bytes.resize(size, 0);
         self.allocated.resize(size.div_ceil(BLOCK), false);
     }
 
     /// Random bytes everywhere.
-    pub fn random(size: usize, seed: u64) -> Disk {
+    pub(super) fn random(size: usize, seed: u64) -> Disk {
         let mut disk = Disk::of_size(size);
         disk.change(0, 0, size, seed);
         disk
     }
 
     /// What `volume.measure` would say.
-    pub fn allocated_bytes(&self) -> u64 {
+    pub(super) fn allocated_bytes(&self) -> u64 {
         self.allocated.iter().filter(|allocated| **allocated).count() as u64 * BLOCK as u64
     }
 
-    pub fn reader(&self) -> Box<dyn BlockRead> {
+    pub(super) fn reader(&self) -> Box<dyn BlockRead> {
         Box::new(Reader { disk: self.clone(), vanishes_at: None })
     }
 
     /// A reader whose volume is gone from that byte on.
-    pub fn vanishing_reader(&self, at: u64) -> Box<dyn BlockRead> {
+    pub(super) fn vanishing_reader(&self, at: u64) -> Box<dyn BlockRead> {
         Box::new(Reader { disk: self.clone(), vanishes_at: Some(at) })
     }
 }
@@ -110,9 +110,9 @@ impl BlockRead for Reader {
 }
 
 /// A fresh image; what is finished is in `finished`.
-pub struct Draft {
-    pub bytes: Mutex<Vec<u8>>,
-    pub finished: Arc<Mutex<Option<Vec<u8>>>>,
+pub(super) struct Draft {
+    pub(super) bytes: Mutex<Vec<u8>>,
+    pub(super) finished: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 #[async_trait]

@@ -28,24 +28,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const KIB: usize = 1 << 10;
+pub(super) const KIB: usize = 1 << 10;
 
 /// The real store, counting what is put and failing when told to.
-pub struct Watched {
+pub(super) struct Watched {
     inner: FileStore,
-    pub watch: Mutex<Watch>,
+    pub(super) watch: Mutex<Watch>,
 }
 
 #[derive(Default)]
-pub struct Watch {
+pub(super) struct Watch {
     /// Every body that was put.
-    pub puts: Vec<(String, u64)>,
+    pub(super) puts: Vec<(String, u64)>,
     /// Puts that succeed before all later ones fail.
-    pub puts_left: Option<usize>,
+    pub(super) puts_left: Option<usize>,
     /// Whether the first failing put has its effect all the same.
-    pub fails_late: bool,
+    pub(super) fails_late: bool,
     /// Bytes that were got.
-    pub got: u64,
+    pub(super) got: u64,
 }
 
 #[async_trait]
@@ -87,32 +87,32 @@ impl Store for Watched {
     }
 }
 
-pub struct Rig {
-    pub dir: tempfile::TempDir,
-    pub watched: Arc<Watched>,
-    pub store: Arc<dyn Store>,
-    pub extent_size: u32,
-    pub may_write: Option<u64>,
+pub(super) struct Rig {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) watched: Arc<Watched>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) extent_size: u32,
+    pub(super) may_write: Option<u64>,
 }
 
-pub fn lease(operation: OperationId, n: u32) -> Arc<Lease> {
+pub(super) fn lease(operation: OperationId, n: u32) -> Arc<Lease> {
     let attempt = Attempt { operation, seq: 0, n, way: Way::Do };
     Arc::new(Lease::new(attempt, Instant::now() + Duration::from_secs(3600)))
 }
 
 impl Rig {
-    pub async fn new(extent_kib: usize) -> Rig {
+    pub(super) async fn new(extent_kib: usize) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let inner = FileStore::open(dir.path()).await.unwrap();
         let watched = Arc::new(Watched { inner, watch: Mutex::default() });
         Rig { dir, store: watched.clone(), watched, extent_size: (extent_kib * KIB) as u32, may_write: None }
     }
 
-    pub fn work(&self, operation: OperationId, attempt: u32) -> Work {
+    pub(super) fn work(&self, operation: OperationId, attempt: u32) -> Work {
         Work { store: self.store.clone(), lease: lease(operation, attempt), operation, attempt }
     }
 
-    pub async fn copy_reader(&self, reader: Box<dyn BlockRead>, work: &Work, base: Option<Base>) -> Result<Copied, Fault> {
+    pub(super) async fn copy_reader(&self, reader: Box<dyn BlockRead>, work: &Work, base: Option<Base>) -> Result<Copied, Fault> {
         let about = About {
             kind: "backup-snapshot".into(),
             tenant: "t1".into(),
@@ -124,12 +124,18 @@ impl Rig {
         copy(work, Copying { reader, extent_size: self.extent_size, base, about, may_write: self.may_write }).await
     }
 
-    pub async fn copy(&self, disk: &Disk, operation: OperationId, attempt: u32, base: Option<Base>) -> Result<Copied, Fault> {
+    pub(super) async fn copy(
+        &self,
+        disk: &Disk,
+        operation: OperationId,
+        attempt: u32,
+        base: Option<Base>,
+    ) -> Result<Copied, Fault> {
         self.copy_reader(disk.reader(), &self.work(operation, attempt), base).await
     }
 
     /// A committed copy under a new id.
-    pub async fn backup(&self, disk: &Disk, base: Option<Base>) -> (OperationId, Copied) {
+    pub(super) async fn backup(&self, disk: &Disk, base: Option<Base>) -> (OperationId, Copied) {
         let operation = OperationId::new();
         let copied = self.copy(disk, operation, 1, base).await.unwrap();
         let committed = self.commit(operation, &copied.root).await.unwrap();
@@ -137,11 +143,11 @@ impl Rig {
         (operation, copied)
     }
 
-    pub async fn commit(&self, operation: OperationId, root: &Root) -> Result<Committed, Fault> {
+    pub(super) async fn commit(&self, operation: OperationId, root: &Root) -> Result<Committed, Fault> {
         commit::commit(&self.work(operation, 1), root).await
     }
 
-    pub async fn restore(&self, object: OperationId, root: &Root) -> Result<Vec<u8>, Fault> {
+    pub(super) async fn restore(&self, object: OperationId, root: &Root) -> Result<Vec<u8>, Fault> {
         let finished = Arc::new(Mutex::new(None));
         let source = Source { store: self.store.clone(), object, root: root.clone() };
         let open = async |size: u64| {
@@ -152,26 +158,26 @@ impl Rig {
         Ok(finished.lock().unwrap().take().unwrap())
     }
 
-    pub async fn verify(&self, object: OperationId, root: &Root) -> Result<Verified, Fault> {
+    pub(super) async fn verify(&self, object: OperationId, root: &Root) -> Result<Verified, Fault> {
         verify(&lease(object, 1), &Source { store: self.store.clone(), object, root: root.clone() }).await
     }
 
-    pub async fn keys(&self, prefix: &str) -> Vec<Entry> {
+    pub(super) async fn keys(&self, prefix: &str) -> Vec<Entry> {
         let mut keys: Vec<Entry> = self.store.list(prefix).try_collect().await.unwrap();
         keys.sort_by(|a, b| a.key.cmp(&b.key));
         keys
     }
 
-    pub fn path(&self, key: &str) -> std::path::PathBuf {
+    pub(super) fn path(&self, key: &str) -> std::path::PathBuf {
         self.dir.path().join(key)
     }
 
     /// Bytes of packs with extents that were put so far.
-    pub fn put_bytes(&self) -> u64 {
+    pub(super) fn put_bytes(&self) -> u64 {
         self.watched.watch.lock().unwrap().puts.iter().map(|(_, bytes)| bytes).sum()
     }
 }
 
-pub fn base(object: OperationId, copied: &Copied) -> Option<Base> {
+pub(super) fn base(object: OperationId, copied: &Copied) -> Option<Base> {
     Some(Base { object, root: copied.root.clone() })
 }

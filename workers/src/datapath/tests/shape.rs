@@ -1,11 +1,78 @@
 //! Large disks: several levels of pages, and costs that follow what is allocated and not the size.
 
 use super::rig::{Rig, base};
-use crate::hypervisor::{BlockRead, Extent};
+use crate::{
+    datapath::{format::shape::Shape, read::Walk},
+    hypervisor::{BlockRead, Extent},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_schema::{fault::Fault, ids::OperationId};
-use std::collections::BTreeSet;
+use proptest::prelude::*;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// A disk that only has a map.
+#[derive(Clone)]
+struct Map {
+    size: u64,
+    /// Where a run ends and one of the other kind begins; the first one is zeros.
+    edges: BTreeSet<u64>,
+}
+
+#[async_trait]
+impl BlockRead for Map {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn extents(&self, offset: u64, bytes: u64) -> Result<Vec<Extent>, Fault> {
+        let (mut at, end) = (offset, offset + bytes);
+        let mut zero = self.edges.range(..=offset).count().is_multiple_of(2);
+        let mut runs = vec![];
+        for edge in self.edges.range(offset + 1..end).copied().chain([end]) {
+            runs.push(Extent { offset: at, bytes: edge - at, zero });
+            (at, zero) = (edge, !zero);
+        }
+        Ok(runs)
+    }
+
+    async fn read(&self, _offset: u64, _bytes: u32) -> Result<Bytes, Fault> {
+        unreachable!("only its map is asked for")
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn spans_cover_a_disk_once_and_mark_what_is_not_known_to_be_zeros(
+        size in 1u64..200 << 20,
+        edges in prop::collection::btree_set(prop_oneof![0u64..200 << 20, (0u64..50).prop_map(|n| n << 22), (0u64..3200).prop_map(|n| n << 16)], 0..30),
+        extent_kib in prop::sample::select(vec![64u32, 256, 4096]),
+    ) {
+        let map = Map { size, edges };
+        let shape = Shape::new(size, extent_kib << 10).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut expected = vec![false; shape.extents() as usize];
+            for run in map.extents(0, size).await.unwrap().iter().filter(|run| !run.zero) {
+                let extent = u64::from(shape.extent_size());
+                expected[(run.offset / extent) as usize..=((run.offset + run.bytes - 1) / extent) as usize].fill(true);
+            }
+            let mut walk = Walk::new(Arc::new(Box::new(map.clone()) as Box<dyn BlockRead>), shape);
+            let mut found = vec![];
+            while let Some(span) = walk.next().await.unwrap() {
+                prop_assert_eq!(span.first, found.len() as u64);
+                prop_assert_eq!(span.first / 128, (span.first + u64::from(span.count) - 1) / 128);
+                found.extend((0..span.count).map(|number| span.data.checked_shr(number).unwrap_or(0) & 1 == 1));
+            }
+            prop_assert_eq!(found, expected);
+            Ok(())
+        })?;
+    }
+}
 
 /// A disk of any size with one page of data at each of some offsets.
 #[derive(Clone)]

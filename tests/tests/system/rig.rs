@@ -1,0 +1,395 @@
+//! A whole Longshore in this process: engines, workers, a control plane, a pool and a store, on parts of the
+//! test's choice. Waiting is on conditions, with a limit that only a failure reaches.
+
+use futures::future::BoxFuture;
+use longshore_courier::{Courier, Inbox, Parcel, Properties, Queue, embedded::Embedded};
+use longshore_engine::{
+    audit::{self, OperationView},
+    config::Config,
+    database::Database,
+    engine, site,
+};
+use longshore_schema::{
+    ids::OperationId,
+    site::Site,
+    tables::{claim, hold, pack, place, queue, reservation},
+    wire::{Reply, WorkerKind, names},
+};
+use longshore_tests::services::{Bucket, Services, unique};
+use longshore_workers::{
+    config::Config as WorkerConfig,
+    opener::HostOpener,
+    steps::{Between, Handlers, handlers},
+    store::{Store, description, open, probe},
+    worker::Worker,
+};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::Mutex, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a rig is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// SQLite, channels, a directory.
+    Embedded,
+    /// PostgreSQL, RabbitMQ, S3.
+    Services,
+}
+
+/// How a rig differs from the usual.
+pub struct Options {
+    pub parts: Parts,
+    pub config: Config,
+    pub engines: usize,
+    pub store_capacity: &'static str,
+    pub pool_capacity: &'static str,
+    pub grace_s: u32,
+    pub between: Option<Arc<dyn Between>>,
+}
+
+impl Options {
+    pub fn new(parts: Parts) -> Options {
+        // Times that let a test see the second try; leases stay long enough for a machine with two busy cores.
+        let config = Config {
+            start_window_s: 20,
+            margin_s: 2,
+            lease_s: 9,
+            backoff_ms: 20,
+            backoff_cap_ms: 200,
+            tick_ms: 50,
+            sweep_every_s: 1,
+            ..Config::default()
+        };
+        Options { parts, config, engines: 1, store_capacity: "10 GiB", pool_capacity: "100 GiB", grace_s: 0, between: None }
+    }
+}
+
+pub struct Rig {
+    pub dir: tempfile::TempDir,
+    pub database: Database,
+    pub site: Site,
+    pub store: Arc<dyn Store>,
+    control: Arc<dyn Courier>,
+    reply_to: String,
+    replies: Mutex<Box<dyn Inbox>>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<anyhow::Result<()>>>,
+    pub bucket: Option<Bucket>,
+}
+
+type Connect = Box<dyn Fn(&'static str) -> BoxFuture<'static, Arc<dyn Courier>> + Send + Sync>;
+
+impl Rig {
+    pub async fn new(parts: Parts) -> Rig {
+        Rig::with(Options::new(parts)).await
+    }
+
+    pub async fn with(options: Options) -> Rig {
+        // `RUST_LOG=debug` shows what happens; a second test's try is refused.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let dir = tempfile::Builder::new().prefix("ls-").tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("pool")).unwrap();
+        std::fs::create_dir(dir.path().join("store")).unwrap();
+        let services = (options.parts == Parts::Services).then(Services::from_env);
+        let (url, bucket) = match &services {
+            None => (format!("sqlite://{}", dir.path().join("longshore.db").display()), None),
+            Some(services) => (services.fresh_database().await, Some(services.fresh_bucket().await)),
+        };
+        let connect: Connect = match &services {
+            None => {
+                let hub = Embedded::new();
+                Box::new(move |_| {
+                    let courier: Arc<dyn Courier> = Arc::new(hub.courier());
+                    Box::pin(async move { courier })
+                })
+            }
+            Some(services) => {
+                let url = services.fresh_vhost().await;
+                Box::new(move |name| {
+                    let url = url.clone();
+                    Box::pin(async move { longshore_courier::open(&url, name).await.unwrap() })
+                })
+            }
+        };
+        let text = site_text(dir.path(), &options, services.as_ref(), bucket.as_ref());
+        let site = Site::parse(&text).unwrap();
+        let database = Database::open(&url).await.unwrap();
+        let store = apply(&database, &site).await;
+        let stop = CancellationToken::new();
+        let mut tasks = vec![];
+        for _ in 0..options.engines {
+            let courier = connect("engine").await;
+            tasks.push(tokio::spawn(engine::run(database.clone(), courier, options.config, stop.clone())));
+        }
+        let mut worker = WorkerConfig::new(WorkerKind::Kvm, "z1", "h1");
+        worker.drain_s = 1;
+        let worker_courier = connect("worker").await;
+        tasks.push(tokio::spawn(Worker::run(worker, worker_courier, with_between(options.between), Arc::new(HostOpener), stop.clone())));
+        let control = connect("control").await;
+        let reply_to = unique("replies");
+        let replies = Queue::Own { name: reply_to.clone(), exchange: String::new(), routing_keys: vec![] };
+        control.declare(&[replies]).await.unwrap();
+        let replies = Mutex::new(control.consume(&reply_to, 100).await.unwrap());
+        let rig = Rig { dir, database, site, store, control, reply_to, replies, stop, tasks, bucket };
+        rig.until("the worker reaches pool and store", async || {
+            let now = longshore_engine::database::now(rig.database.read()).await.unwrap();
+            let workers = audit::workers(rig.database.read(), now).await.unwrap();
+            workers.iter().any(|it| !it.announced.pools.is_empty() && !it.announced.stores.is_empty()).then_some(())
+        })
+        .await;
+        rig
+    }
+
+    /// A file of the pool.
+    pub fn volume(&self, name: &str) -> PathBuf {
+        self.dir.path().join("pool").join(name)
+    }
+
+    /// Publishes a command and waits for its reply.
+    pub async fn submit(&self, kind: &str, body: Value) -> Reply {
+        self.submit_as(&unique("message"), kind, body).await
+    }
+
+    pub async fn submit_as(&self, message_id: &str, kind: &str, body: Value) -> Reply {
+        let properties = Properties { message_id: Some(message_id.into()), ..Properties::default() };
+        serde_json::from_value(self.send(kind, body.to_string(), properties).await).unwrap()
+    }
+
+    /// Publishes anything as a command and waits for the reply.
+    pub async fn send(&self, kind: &str, body: impl Into<bytes::Bytes>, properties: Properties) -> Value {
+        let correlation_id = unique("correlation");
+        let properties = Properties {
+            reply_to: Some(self.reply_to.clone()),
+            correlation_id: Some(correlation_id.clone()),
+            persistent: true,
+            ..properties
+        };
+        let parcel =
+            Parcel { exchange: names::COMMANDS.into(), routing_key: kind.into(), mandatory: true, properties, body: body.into() };
+        let mut replies = self.replies.lock().await;
+        self.control.publish(vec![parcel]).await.remove(0).unwrap();
+        loop {
+            let delivery = tokio::time::timeout(LIMIT, replies.next()).await.expect("a reply").expect("a connection");
+            let ours = delivery.parcel.properties.correlation_id.as_ref() == Some(&correlation_id);
+            let body = serde_json::from_slice(&delivery.parcel.body).unwrap();
+            delivery.receipt.ack();
+            if ours {
+                return body;
+            }
+        }
+    }
+
+    /// Submits a command that must be accepted.
+    pub async fn accepted(&self, kind: &str, body: Value) -> OperationId {
+        let reply = self.submit(kind, body).await;
+        assert!(reply.accepted, "{kind}: {:?}", reply.fault);
+        reply.operation.unwrap()
+    }
+
+    /// Submits a command and waits until it is Ready.
+    pub async fn ready(&self, kind: &str, body: Value) -> OperationView {
+        let id = self.accepted(kind, body).await;
+        self.in_state(id, "ready").await
+    }
+
+    pub async fn backup(&self, volume: &str, snapshot: Option<&str>) -> OperationView {
+        self.ready("backup-snapshot", backup_body(volume, snapshot)).await
+    }
+
+    pub async fn restore(&self, from: OperationId, volume: &str, format: &str) -> OperationView {
+        self.ready("create-volume", restore_body(from, volume, format)).await
+    }
+
+    pub async fn destroyed(&self, id: OperationId) -> OperationView {
+        let reply = self.submit("destroy", json!({"operation": id})).await;
+        assert!(reply.accepted, "{:?}", reply.fault);
+        self.in_state(id, "destroyed").await
+    }
+
+    pub async fn show(&self, id: OperationId) -> OperationView {
+        audit::show(self.database.read(), id).await.unwrap().expect("the operation")
+    }
+
+    /// Waits for a state; another final one is a failure.
+    pub async fn in_state(&self, id: OperationId, state: &str) -> OperationView {
+        self.until(&format!("{id} is {state}"), async || {
+            let view = self.show(id).await;
+            let over = ["ready", "failed", "destroyed"].contains(&view.state.as_str());
+            let on_its_way = view.state == "ready" && state == "destroyed";
+            assert!(view.state == state || !over || on_its_way, "{id} is {}, not {state}: {:?}", view.state, view.fault);
+            (view.state == state).then_some(view)
+        })
+        .await
+    }
+
+    /// Waits for a condition.
+    pub async fn until<T>(&self, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        let wait = async {
+            loop {
+                if let Some(found) = condition().await {
+                    return found;
+                }
+                ticks.tick().await;
+            }
+        };
+        match tokio::time::timeout(LIMIT, wait).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited in vain: {what}\n{}", self.picture().await),
+        }
+    }
+
+    /// All operations with what they wait for, for a failure's text.
+    async fn picture(&self) -> String {
+        let operations = audit::list(self.database.read(), &audit::Filter::default()).await.unwrap();
+        operations.iter().map(|it| format!("{} {} {} {:?} {:?}\n", it.id, it.kind, it.state, it.fault, it.progress)).collect()
+    }
+
+    /// Nothing of dead operations is left anywhere, and the books agree with what there is.
+    pub async fn assert_clean(&self) {
+        let db = self.database.read();
+        self.until("queues are empty", async || {
+            let busy = queue::Entity::find().filter(queue::Column::Unstarted.ne(0)).all(db).await.unwrap();
+            busy.is_empty().then_some(())
+        })
+        .await;
+        assert_eq!(claim::Entity::find().all(db).await.unwrap(), [], "claims are left");
+        assert_eq!(hold::Entity::find().all(db).await.unwrap(), [], "holds are left");
+        let drafts: Vec<_> = files(&self.dir.path().join("pool")).into_iter().filter(|it| it.starts_with('.')).collect();
+        assert_eq!(drafts, Vec::<String>::new(), "drafts are left");
+        self.assert_books().await;
+        for view in audit::list(db, &audit::Filter { limit: Some(1000), ..audit::Filter::default() }).await.unwrap() {
+            assert_eq!(audit::verify_history(db, view.id).await.unwrap(), Some(vec![]), "history of {}", view.id);
+        }
+    }
+
+    /// The totals of every place are the sums of the rows that they stand for.
+    pub async fn assert_books(&self) {
+        let db = self.database.read();
+        let (packs, reservations) = (pack::Entity::find().all(db).await.unwrap(), reservation::Entity::find().all(db).await.unwrap());
+        for place in place::Entity::find().all(db).await.unwrap() {
+            let of = |it: &&reservation::Model| it.place_id == place.id;
+            let packs: i64 = packs.iter().filter(|it| it.place_id == place.id).map(|it| it.bytes).sum();
+            let used: i64 = reservations.iter().filter(of).map(|it| it.bytes_used).sum();
+            let reserved: i64 = reservations.iter().filter(of).map(|it| it.bytes_reserved).sum();
+            assert_eq!((place.reserved, place.used), (reserved, used + packs), "books of {}", place.name);
+            assert!(place.reserved + place.used <= place.total, "{} is overfull", place.name);
+        }
+    }
+
+    /// Keys in the store with their lengths.
+    pub async fn keys(&self) -> BTreeMap<String, u64> {
+        use futures::TryStreamExt;
+        let entries: Vec<_> = self.store.list("").try_collect().await.unwrap();
+        entries.into_iter().map(|it| (it.key, it.bytes)).collect()
+    }
+
+    /// Stops everything as SIGTERM does, and checks that it ends well.
+    pub async fn end(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            tokio::time::timeout(LIMIT, task).await.expect("a clean end").unwrap().unwrap();
+        }
+    }
+}
+
+pub fn backup_body(volume: &str, snapshot: Option<&str>) -> Value {
+    let mut body = json!({"zone": "z1", "pool": "fast", "volume": volume, "store": "main"});
+    if let Some(snapshot) = snapshot {
+        body["snapshot"] = snapshot.into();
+    }
+    body
+}
+
+pub fn restore_body(from: OperationId, volume: &str, format: &str) -> Value {
+    json!({"zone": "z1", "from": from, "pool": "fast", "volume": volume, "format": format})
+}
+
+fn with_between(between: Option<Arc<dyn Between>>) -> Handlers {
+    between.into_iter().fold(handlers(), Handlers::between)
+}
+
+fn site_text(dir: &Path, options: &Options, services: Option<&Services>, bucket: Option<&Bucket>) -> String {
+    let dir = dir.display();
+    let store = match services.zip(bucket) {
+        None => format!("url = \"file://{dir}/store\""),
+        Some((services, bucket)) => {
+            std::fs::write(format!("{dir}/key"), &services.s3_key).unwrap();
+            std::fs::write(format!("{dir}/secret"), &services.s3_secret).unwrap();
+            format!(
+                "url = \"s3://{}/prefix\"\nendpoint = \"{}\"\nsigning_region = \"us-east-1\"\npath_style = true\n\
+                 credentials = {{ access_key = \"file:{dir}/key\", secret_key = \"file:{dir}/secret\" }}",
+                bucket.name, services.s3_endpoint
+            )
+        }
+    };
+    format!(
+        "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n\
+         [[store]]\nname = \"main\"\nregion = \"r1\"\ncapacity = \"{}\"\nthreshold = 1.0\ngrace_s = {}\n\
+         extent_size = \"64 KiB\"\n{store}\n\
+         [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{dir}/pool\"\ncapacity = \"{}\"\n",
+        options.store_capacity, options.grace_s, options.pool_capacity
+    )
+}
+
+/// As `longshore site apply`: probes the store, founds it, writes the site.
+async fn apply(database: &Database, wanted: &Site) -> Arc<dyn Store> {
+    let known = site::read(database.read()).await.unwrap();
+    let place = &wanted.stores[0];
+    let capabilities = probe::probe(place).await.unwrap();
+    let store = open::open(place, Some(&capabilities)).await.unwrap();
+    description::found(&*store, 64 << 10, known.incarnation, capabilities).await.unwrap();
+    site::apply(database, &known, wanted).await.unwrap().unwrap();
+    store
+}
+
+/// Names of all files of a folder.
+pub fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Runs a tool to its end; its failure is the test's.
+pub fn tool(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// A qcow2 or raw volume with that content.
+pub fn make_volume(path: &Path, format: &str, content: &[u8]) {
+    let raw = path.with_extension("tmp-raw");
+    std::fs::write(&raw, content).unwrap();
+    tool("qemu-img", &["convert", "-f", "raw", "-O", format, raw.to_str().unwrap(), path.to_str().unwrap()]);
+    std::fs::remove_file(raw).unwrap();
+}
+
+/// What a guest sees of a volume.
+pub fn content(path: &Path, format: &str) -> Vec<u8> {
+    let raw = path.with_extension("tmp-content");
+    tool("qemu-img", &["convert", "-f", format, "-O", "raw", path.to_str().unwrap(), raw.to_str().unwrap()]);
+    let content = std::fs::read(&raw).unwrap();
+    std::fs::remove_file(raw).unwrap();
+    content
+}
+
+/// Bytes that don't compress, the same for the same seed.
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    use rand::{RngExt, SeedableRng};
+    let mut content = vec![0; bytes];
+    rand::rngs::StdRng::seed_from_u64(seed).fill(&mut content[..]);
+    content
+}

@@ -1,0 +1,99 @@
+//! The main job, on every set of parts: back up, back up again, restore, destroy, restore again.
+
+use crate::rig::{Parts, Rig, backup_body, content, make_volume, noise};
+use serde_json::json;
+
+async fn main_job(parts: Parts, format: &str) {
+    let rig = Rig::new(parts).await;
+    let mut bytes = noise(1, 8 << 20);
+    bytes[2 << 20..4 << 20].fill(0);
+    make_volume(&rig.volume("disk"), format, &bytes);
+    let first = rig.backup("disk", None).await;
+    let output = first.output.clone().unwrap();
+    assert_eq!(output["virtual_size"], 8 << 20);
+    assert_eq!(output["zeros"], 2 << 20);
+    assert_eq!(output["base"], json!(null));
+
+    let changed = noise(2, 100_000);
+    bytes[5 << 20..(5 << 20) + changed.len()].copy_from_slice(&changed);
+    bytes[7 << 20..].fill(0);
+    std::fs::remove_file(rig.volume("disk")).unwrap();
+    make_volume(&rig.volume("disk"), format, &bytes);
+    let second = rig.backup("disk", None).await;
+    let output = second.output.clone().unwrap();
+    assert_eq!(output["base"], json!(first.id));
+    assert!(output["stored"].as_u64().unwrap() < 300_000, "{output}");
+    assert_eq!(output["reused"], (5 << 20) - (2 << 16), "{output}");
+
+    for (id, seed) in [(first.id, "a"), (second.id, "b")] {
+        rig.restore(id, &format!("{seed}.qcow2"), "qcow2").await;
+        rig.restore(id, &format!("{seed}.raw"), "raw").await;
+    }
+    assert!(content(&rig.volume("b.qcow2"), "qcow2") == bytes);
+    assert!(content(&rig.volume("b.raw"), "raw") == bytes);
+    assert!(content(&rig.volume("a.raw"), "raw") != bytes);
+    rig.ready("verify-object", json!({"object": second.id})).await;
+
+    rig.destroyed(first.id).await;
+    rig.restore(second.id, "again", "qcow2").await;
+    assert!(content(&rig.volume("again"), "qcow2") == bytes);
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_embedded_on_qcow2() {
+    main_job(Parts::Embedded, "qcow2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_embedded_on_raw() {
+    main_job(Parts::Embedded, "raw").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_on_services() {
+    main_job(Parts::Services, "qcow2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_message_gets_the_same_answer_for_ever() {
+    let rig = Rig::new(Parts::Embedded).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 1 << 20));
+    let body = backup_body("disk", None);
+    let first = rig.submit_as("one", "backup-snapshot", body.clone()).await;
+    let again = rig.submit_as("one", "backup-snapshot", body).await;
+    assert!(first.accepted && !first.duplicate && again.duplicate);
+    assert_eq!(first.operation, again.operation);
+    let other = rig.submit_as("one", "backup-snapshot", backup_body("other", None)).await;
+    assert_eq!(other.fault.unwrap().code, "command.id-reused");
+    let refused = rig.submit_as("two", "backup-snapshot", json!({"zone": "z1", "pool": "fast", "volume": "x", "store": "none"})).await;
+    let refused_again =
+        rig.submit_as("two", "backup-snapshot", json!({"store": "none", "zone": "z1", "pool": "fast", "volume": "x"})).await;
+    assert_eq!(refused.fault, refused_again.fault);
+    assert_eq!(refused.fault.unwrap().code, "store.unknown");
+    rig.in_state(first.operation.unwrap(), "ready").await;
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroyed_object_is_swept_and_its_bytes_come_back() {
+    let rig = Rig::new(Parts::Embedded).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 4 << 20));
+    let backup = rig.backup("disk", None).await;
+    assert!(rig.keys().await.keys().any(|it| it.starts_with("packs/")));
+    rig.destroyed(backup.id).await;
+    rig.until("the sweep", async || {
+        let keys = rig.keys().await;
+        (keys.keys().all(|it| it == "store.json")).then_some(())
+    })
+    .await;
+    rig.until("the bytes are back", async || {
+        let places = longshore_engine::audit::places(rig.database.read(), "store").await.unwrap();
+        (places[0].used == 0 && places[0].reserved == 0).then_some(())
+    })
+    .await;
+    rig.assert_books().await;
+    rig.end().await;
+}
