@@ -1,11 +1,10 @@
 //! Waits for operations, with bars on stderr where that is a terminal.
 
-use crate::{ask::Line, ended::Ended, session::Session};
+use crate::{ask::Line, ended::Ended, session::Session, shutdown};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use longshore_engine::{audit::OperationView, database::Database};
 use longshore_schema::ids::OperationId;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -39,9 +38,7 @@ pub(crate) async fn until(
     ids: &[OperationId],
     over: fn(&OperationView) -> bool,
 ) -> Result<Vec<OperationView>, Ended> {
-    let interrupted = |id| Ended::Interrupted(Some(id));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Ended::Broken(error.into()))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Ended::Broken(error.into()))?;
+    let stop = shutdown::on_signal().map_err(Ended::Broken)?;
     let bars = MultiProgress::new();
     let mut bars_of: Vec<_> = ids.iter().map(|_| None).collect();
     let mut rounds = 0u32;
@@ -65,8 +62,7 @@ pub(crate) async fn until(
         let first = ids.first().copied().unwrap_or_default();
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => (),
-            _ = interrupt.recv() => return Err(interrupted(first)),
-            _ = terminate.recv() => return Err(interrupted(first)),
+            () = stop.cancelled() => return Err(Ended::Interrupted(Some(first))),
         }
     }
 }

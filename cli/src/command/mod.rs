@@ -28,7 +28,7 @@ use crate::{
     ended::Ended,
     logging,
     session::Session,
-    settings::Settings,
+    settings::{Broker, File, Settings},
 };
 
 /// Runs the subcommand.
@@ -38,7 +38,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Ended> {
     }
     // A demo is complete in itself: no settings of the user's reach it.
     let settings = match &arguments.command {
-        Command::Demo(_) => Settings::read(Some("sqlite://demo"), Some("embedded"), None)?,
+        Command::Demo(_) => Settings { database: String::new(), broker: Broker::Embedded, file: File::default() },
         _ => Settings::read(arguments.database.as_deref(), arguments.broker.as_deref(), arguments.config.as_deref())?,
     };
     logging::start(arguments.log.as_deref().or(settings.file.log.as_deref()), verbosity(&arguments), arguments.log_format)?;
