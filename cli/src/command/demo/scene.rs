@@ -44,7 +44,8 @@ impl<'s> Scene<'s> {
 
     /// Backs up a snapshot of the disk.
     pub(super) async fn backup(&mut self, report: &mut Report, what: &str, snapshot: &str) -> Result<OperationView, Ended> {
-        let body = json!({"zone": "here", "pool": "pool", "volume": VOLUME, "snapshot": snapshot, "store": "store", "name": snapshot});
+        let body =
+            json!({"zone": "here", "pool": "pool", "volume": VOLUME, "snapshot": snapshot, "store": "store", "name": snapshot});
         let started = report.begin(what);
         let made = self.make("backup-snapshot", body).await?;
         let [read, stored, reused] = ["read", "stored", "reused"].map(|name| number(&made, name));
@@ -71,7 +72,8 @@ impl<'s> Scene<'s> {
         let rate = human::rate(written, started.seconds());
         let fetched_said = human::bytes(fetched);
         let said = format!("to {volume}: wrote {}, fetched {fetched_said} in {requests} reads ({rate})", human::bytes(written));
-        let figures = json!({"operation": made.id, "volume": volume, "written": written, "fetched": fetched, "requests": requests});
+        let figures =
+            json!({"operation": made.id, "volume": volume, "written": written, "fetched": fetched, "requests": requests});
         report.done(started, said, figures)
     }
 
@@ -116,7 +118,10 @@ impl<'s> Scene<'s> {
             }
             events += audit::history(self.database.read(), *id, 0, 10_000).await.map_err(Ended::Broken)?.len();
         }
-        let said = format!("{} operations, {events} events: digests chained, and replaying them gives the states", self.operations.len());
+        let said = format!(
+            "{} operations, {events} events: digests chained, and replaying them gives the states",
+            self.operations.len()
+        );
         report.done(started, said, json!({"operations": self.operations.len(), "events": events}))
     }
 
