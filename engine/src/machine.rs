@@ -140,12 +140,9 @@ impl Operation {
         }
     }
 
-    /// The output of a step that is done.
+    /// The output of a step that was done.
     pub fn output_of(&self, seq: u16) -> Option<&Value> {
-        match &self.steps.get(usize::from(seq))?.state {
-            StepState::Done { output } => Some(output),
-            _ => None,
-        }
+        self.steps.get(usize::from(seq))?.output.as_ref()
     }
 
     /// The current attempt of a step that a worker has, or will have.
@@ -176,7 +173,7 @@ impl Operation {
         if self.plan.steps.get(usize::from(seq)).is_some_and(|it| it.work == Work::Engine(EngineStep::Publish)) {
             self.output = Some(output.clone());
         }
-        self.steps[usize::from(seq)].state = StepState::Done { output: output.clone() };
+        self.done(usize::from(seq), output);
         self.forward(effects);
         Ok(())
     }
@@ -193,7 +190,7 @@ impl Operation {
     /// The engine step that is next to be done, while going forward.
     fn expect_engine_step(&self, seq: u16) -> Result<(), Ignored> {
         let forward = matches!(self.state, State::Allocated | State::Copying);
-        let next = self.steps.iter().position(|it| !matches!(it.state, StepState::Done { .. }));
+        let next = self.steps.iter().position(|it| !matches!(it.state, StepState::Done));
         let engine = self.plan.steps.get(usize::from(seq)).is_some_and(|it| matches!(it.work, Work::Engine(_)));
         (forward && engine && next == Some(usize::from(seq))).then_some(()).ok_or(Ignored::NoEffect)
     }
@@ -243,7 +240,7 @@ impl Operation {
                 );
             }
             Way::Do | Way::Probe => {
-                self.steps[seq].state = StepState::Done { output: output.clone() };
+                self.done(seq, output);
                 if self.is_committed() {
                     self.stop = None;
                     self.fault = None;

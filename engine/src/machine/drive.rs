@@ -6,6 +6,7 @@ use longshore_schema::{
     fault::Fault,
     step::{Attempt, Way},
 };
+use serde_json::Value;
 
 impl Operation {
     pub(super) fn expect_attempt(&self, attempt: Attempt) -> Result<usize, Ignored> {
@@ -21,7 +22,7 @@ impl Operation {
     /// Whether the commit step is done: the operation will be finished, never undone.
     pub(super) fn is_committed(&self) -> bool {
         let commit = self.plan.commit.and_then(|seq| self.steps.get(usize::from(seq)));
-        commit.is_some_and(|it| matches!(it.state, StepState::Done { .. }))
+        commit.is_some_and(|it| matches!(it.state, StepState::Done))
     }
 
     /// The commit step, if one of its attempts was sent and none reported success.
@@ -29,7 +30,7 @@ impl Operation {
         let seq = usize::from(self.plan.commit?);
         match self.steps.get(seq)?.state {
             StepState::Sent { .. } | StepState::Running { .. } | StepState::Resting { .. } => Some(seq),
-            StepState::Planned | StepState::Done { .. } | StepState::Faulted | StepState::Undone | StepState::Abandoned => None,
+            StepState::Planned | StepState::Done | StepState::Faulted | StepState::Undone | StepState::Abandoned => None,
         }
     }
 
@@ -50,6 +51,11 @@ impl Operation {
         }
     }
 
+    pub(super) fn done(&mut self, seq: usize, output: &Value) {
+        self.steps[seq].state = StepState::Done;
+        self.steps[seq].output = Some(output.clone());
+    }
+
     /// After a step was done: forward, or, if the operation turned back meanwhile, backward.
     pub(super) fn go_on(&mut self, effects: &mut Vec<Effect>) {
         match self.state {
@@ -64,7 +70,7 @@ impl Operation {
 
     /// Starts the next step; Ready when there is none.
     pub(super) fn forward(&mut self, effects: &mut Vec<Effect>) {
-        let next = self.steps.iter().position(|it| !matches!(it.state, StepState::Done { .. }));
+        let next = self.steps.iter().position(|it| !matches!(it.state, StepState::Done));
         let Some(seq) = next else {
             self.state = State::Ready;
             self.fault = None;
@@ -109,11 +115,11 @@ impl Operation {
         while let Some(seq) = self.steps.iter().rposition(|it| !it.state.is_clean()) {
             let planned = &self.plan.clone().steps[seq];
             match &self.steps[seq].state {
-                StepState::Done { .. } | StepState::Faulted if planned.needs_undo(end) => {
+                StepState::Done | StepState::Faulted if planned.needs_undo(end) => {
                     self.send(seq, Way::Undo, effects);
                     return;
                 }
-                StepState::Done { .. } | StepState::Faulted | StepState::Resting { way: Way::Do } => {
+                StepState::Done | StepState::Faulted | StepState::Resting { way: Way::Do } => {
                     let undo = planned.needs_undo(end) && matches!(self.steps[seq].state, StepState::Resting { .. });
                     self.steps[seq].state = if undo { StepState::Faulted } else { StepState::Undone };
                 }

@@ -129,7 +129,7 @@ async fn a_flipped_bit_or_a_cut_object_is_found_and_never_becomes_a_volume() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_store_refuses_or_lets_wait_and_the_waiting_go_on_when_there_is_room() {
-    let options = Options { store_capacity: "12 MiB", ..Options::new(Parts::Embedded) };
+    let options = Options { store_capacity: "8 MiB", ..Options::new(Parts::Embedded) };
     let rig = Rig::with(options).await;
     make_volume(&rig.volume("one"), "raw", &noise(1, 5 << 20));
     make_volume(&rig.volume("two"), "raw", &noise(2, 5 << 20));
