@@ -61,9 +61,11 @@ async fn check_broker(session: &Session) -> Check {
                 courier.close().await;
                 Check::ok("broker", hide_password(url))
             }
-            Err(error) => {
-                Check::fail("broker", format!("{}: {error:#}", hide_password(url)), "see that RabbitMQ runs and lets this user in")
-            }
+            Err(error) => Check::fail(
+                "broker",
+                format!("{}: {error:#}", hide_password(url)),
+                "see that RabbitMQ runs and lets this user in",
+            ),
         },
         (Broker::Embedded, Some(socket)) => match tokio::net::UnixStream::connect(&socket).await {
             Ok(_) => Check::ok("broker", format!("embedded; an engine listens on {}", socket.display())),
@@ -121,7 +123,8 @@ async fn timed(what: &str, check: impl Future<Output = Check>) -> Check {
 
 async fn check_store(place: &Store, incarnation: uuid::Uuid) -> Check {
     let what = format!("store {}", place.name);
-    let next = format!("see docs/faults, correct the site file or this host's credentials, then: longshore site apply ({})", place.url);
+    let next =
+        format!("see docs/faults, correct the site file or this host's credentials, then: longshore site apply ({})", place.url);
     match store::open::attach(place, incarnation).await {
         Err(fault) => Check::fail(&what, fault.to_string(), next),
         Ok((opened, description)) => match opened.ping().await {

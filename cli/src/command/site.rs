@@ -138,10 +138,10 @@ fn text(site: &SiteFile) -> String {
     }
     let limits = |overcommit: f64, threshold: f64| format!("{} % of {overcommit}x", (threshold * 100.0).round());
     for it in &site.stores {
-        let near = it.zone.as_ref().map_or_else(
-            || format!("region {}", it.region.as_deref().unwrap_or("?")),
-            |zone| format!("zone {zone}"),
-        );
+        let near = it
+            .zone
+            .as_ref()
+            .map_or_else(|| format!("region {}", it.region.as_deref().unwrap_or("?")), |zone| format!("zone {zone}"));
         let extents = it.extent_size.map(|size| format!(", extents of {size}")).unwrap_or_default();
         rows.add_row([
             Cell::new("store"),

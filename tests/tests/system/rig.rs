@@ -136,7 +136,13 @@ impl Rig {
         let mut worker = WorkerConfig::new(WorkerKind::Kvm, "z1", "h1");
         worker.drain_s = 1;
         let worker_courier = connect("worker").await;
-        tasks.push(tokio::spawn(Worker::run(worker, worker_courier, with_between(options.between), Arc::new(HostOpener), stop.clone())));
+        tasks.push(tokio::spawn(Worker::run(
+            worker,
+            worker_courier,
+            with_between(options.between),
+            Arc::new(HostOpener),
+            stop.clone(),
+        )));
         let control = connect("control").await;
         let reply_to = unique("replies");
         let replies = Queue::Own { name: reply_to.clone(), exchange: String::new(), routing_keys: vec![] };
@@ -278,7 +284,8 @@ impl Rig {
     /// The totals of every place are the sums of the rows that they stand for.
     pub async fn assert_books(&self) {
         let db = self.database.read();
-        let (packs, reservations) = (pack::Entity::find().all(db).await.unwrap(), reservation::Entity::find().all(db).await.unwrap());
+        let (packs, reservations) =
+            (pack::Entity::find().all(db).await.unwrap(), reservation::Entity::find().all(db).await.unwrap());
         for place in place::Entity::find().all(db).await.unwrap() {
             let of = |it: &&reservation::Model| it.place_id == place.id;
             let packs: i64 = packs.iter().filter(|it| it.place_id == place.id).map(|it| it.bytes).sum();

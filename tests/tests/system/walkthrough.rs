@@ -67,7 +67,8 @@ async fn the_same_message_gets_the_same_answer_for_ever() {
     assert_eq!(first.operation, again.operation);
     let other = rig.submit_as("one", "backup-snapshot", backup_body("other", None)).await;
     assert_eq!(other.fault.unwrap().code, "command.id-reused");
-    let refused = rig.submit_as("two", "backup-snapshot", json!({"zone": "z1", "pool": "fast", "volume": "x", "store": "none"})).await;
+    let refused =
+        rig.submit_as("two", "backup-snapshot", json!({"zone": "z1", "pool": "fast", "volume": "x", "store": "none"})).await;
     let refused_again =
         rig.submit_as("two", "backup-snapshot", json!({"store": "none", "zone": "z1", "pool": "fast", "volume": "x"})).await;
     assert_eq!(refused.fault, refused_again.fault);

@@ -56,12 +56,12 @@ impl Made {
         ensure!((64 << 20..=1 << 40).contains(&size), "the disk has 64 MiB to 1 TiB");
         let files = folder.join("files");
         let (raw, volume) = (folder.join("disk.raw"), folder.join("pool").join(VOLUME));
-        let photos = Ord::min(size / (8 << 20), 64);
+        let photos = (size / (12 << 20)).clamp(4, 128);
         let mut made = Made { size, folder: folder.to_owned(), files, count: 0, bytes: 0 };
         for n in 0..photos {
             made.write(&format!("photos/{n:03}.jpg"), &noise(n, 3 << 20))?;
         }
-        for n in 0..photos * 2 {
+        for n in 0..photos * 5 {
             made.write(&format!("documents/report-{n:03}.txt"), &prose(n, 256 << 10))?;
         }
         let size = size.to_string();
@@ -100,8 +100,11 @@ impl Disk for Made {
         let (before, after) = (self.folder.join("disk.raw"), self.folder.join("disk-after.raw"));
         let volume = self.folder.join("pool").join(VOLUME);
         run("cp", ["--sparse=always", "--reflink=auto", &file(&before), &file(&after)]).await?;
-        let contents =
-            [("photos/003.jpg", noise(1003, 3 << 20)), ("documents/report-005.txt", prose(1005, 256 << 10)), ("photos/new.jpg", noise(77, 1 << 20))];
+        let contents = [
+            ("photos/003.jpg", noise(1003, 3 << 20)),
+            ("documents/report-005.txt", prose(1005, 256 << 10)),
+            ("photos/new.jpg", noise(77, 1 << 20)),
+        ];
         let mut script = String::new();
         for (name, content) in &contents {
             if self.files.join(name).exists() {
@@ -182,7 +185,8 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 /// Text that compresses as text does, the same for the same seed.
 fn prose(seed: u64, bytes: usize) -> Vec<u8> {
     const WORDS: [&str; 16] = [
-        "harbour", "crane", "of", "the", "ship", "carries", "and", "tide", "a", "rope", "over", "quay", "in", "fog", "cargo", "is",
+        "harbour", "crane", "of", "the", "ship", "carries", "and", "tide", "a", "rope", "over", "quay", "in", "fog", "cargo",
+        "is",
     ];
     let mut text = String::with_capacity(bytes + 16);
     for byte in noise(seed, bytes / 4) {

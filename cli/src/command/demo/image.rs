@@ -45,7 +45,8 @@ impl Copied {
             "converted to a qcow2 of its own"
         };
         run("qemu-img", ["snapshot", "-c", SNAPSHOTS[0], &file(&volume)]).await?;
-        let said = format!("{} ({}) {how}; your file is left alone; snapshot {}", path.display(), human::bytes(size), SNAPSHOTS[0]);
+        let said =
+            format!("{} ({}) {how}; your file is left alone; snapshot {}", path.display(), human::bytes(size), SNAPSHOTS[0]);
         Ok(Copied { size, volume, said })
     }
 }

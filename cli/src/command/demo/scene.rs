@@ -44,7 +44,8 @@ impl<'s> Scene<'s> {
 
     /// Backs up a snapshot of the disk.
     pub(super) async fn backup(&mut self, report: &mut Report, what: &str, snapshot: &str) -> Result<OperationView, Ended> {
-        let body = json!({"zone": "here", "pool": "pool", "volume": VOLUME, "snapshot": snapshot, "store": "store", "name": snapshot});
+        let body =
+            json!({"zone": "here", "pool": "pool", "volume": VOLUME, "snapshot": snapshot, "store": "store", "name": snapshot});
         let started = report.begin(what);
         let made = self.make("backup-snapshot", body).await?;
         let [read, stored, reused] = ["read", "stored", "reused"].map(|name| number(&made, name));
@@ -71,7 +72,8 @@ impl<'s> Scene<'s> {
         let rate = human::rate(written, started.seconds());
         let fetched_said = human::bytes(fetched);
         let said = format!("to {volume}: wrote {}, fetched {fetched_said} in {requests} reads ({rate})", human::bytes(written));
-        let figures = json!({"operation": made.id, "volume": volume, "written": written, "fetched": fetched, "requests": requests});
+        let figures =
+            json!({"operation": made.id, "volume": volume, "written": written, "fetched": fetched, "requests": requests});
         report.done(started, said, figures)
     }
 
@@ -92,7 +94,10 @@ impl<'s> Scene<'s> {
         let started = report.begin("sweep the store");
         let made = self.make("sweep-store", json!({"store": "store"})).await?;
         let (packs, freed) = (number(&made, "packs"), before.saturating_sub(self.used().await?));
-        let said = format!("{packs} packs removed, {} given back", human::bytes(freed));
+        let said = match packs {
+            0 => "every pack has something that the other backup needs, so all stay".to_owned(),
+            _ => format!("{packs} packs that nobody needs are removed, {} given back", human::bytes(freed)),
+        };
         report.done(started, said, json!({"operation": made.id, "packs": packs, "freed": freed}))
     }
 
@@ -116,7 +121,10 @@ impl<'s> Scene<'s> {
             }
             events += audit::history(self.database.read(), *id, 0, 10_000).await.map_err(Ended::Broken)?.len();
         }
-        let said = format!("{} operations, {events} events: digests chained, and replaying them gives the states", self.operations.len());
+        let said = format!(
+            "{} operations, {events} events: digests chained, and replaying them gives the states",
+            self.operations.len()
+        );
         report.done(started, said, json!({"operations": self.operations.len(), "events": events}))
     }
 

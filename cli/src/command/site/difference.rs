@@ -19,7 +19,8 @@ fn one(change: &Change) -> String {
             vec![format!("+ {} {}: {}", change.what, change.name, said.join(", "))]
         }
         How::Changed { fields } => {
-            let both = fields.iter().map(|(name, (from, to))| format!("    {name}: {} -> {}", value(name, from), value(name, to)));
+            let both =
+                fields.iter().map(|(name, (from, to))| format!("    {name}: {} -> {}", value(name, from), value(name, to)));
             [format!("~ {} {}", change.what, change.name)].into_iter().chain(both).collect()
         }
         How::Removed => vec![format!("- {} {}", change.what, change.name)],
@@ -30,7 +31,9 @@ fn one(change: &Change) -> String {
 
 fn value(name: &str, value: &Value) -> String {
     match (name, value) {
-        ("capacity" | "extent_size", Value::Number(bytes)) => bytes.as_u64().map_or_else(|| bytes.to_string(), crate::print::human::bytes),
+        ("capacity" | "extent_size", Value::Number(bytes)) => {
+            bytes.as_u64().map_or_else(|| bytes.to_string(), crate::print::human::bytes)
+        }
         (_, Value::Null) => "(nothing)".into(),
         (_, Value::String(text)) => text.clone(),
         (_, other) => other.to_string(),
