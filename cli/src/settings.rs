@@ -26,7 +26,7 @@ pub(crate) struct File {
     /// Engines: the address of the HTTP listener.
     pub(crate) listen: Option<String>,
     /// Engines: a reference to the token of HTTP's readers.
-    pub(crate) token: Option<String>,
+    pub(crate) http_token: Option<String>,
     /// Workers: the zone.
     pub(crate) zone: Option<String>,
     /// Workers: the host's name.

@@ -30,7 +30,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            start_window_s: 60,
+            start_window_s: 30,
             margin_s: 10,
             lease_s: 30,
             queue_depth: 64,

@@ -33,8 +33,7 @@ pub async fn run(database: Database, courier: Arc<dyn Courier>, config: Config, 
 async fn declare(database: &Database, courier: &dyn Courier) -> anyhow::Result<()> {
     let durable =
         |name: &str, exchange: &str| Queue::Durable { name: name.into(), exchange: exchange.into(), routing_key: "#".into() };
-    let dead = Queue::Durable { name: names::DEAD.into(), exchange: String::new(), routing_key: String::new() };
-    let mut queues = vec![dead, durable(names::COMMANDS, names::COMMANDS), durable(names::REPORTS, names::REPORTS)];
+    let mut queues = vec![durable(names::COMMANDS, names::COMMANDS), durable(names::REPORTS, names::REPORTS)];
     for zone in zone::Entity::find().all(database.read()).await? {
         queues.extend(WorkerKind::ALL.iter().map(|kind| intake::steps_queue(&names::zone_queue(&zone.name, kind.as_str()))));
     }

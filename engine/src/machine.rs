@@ -509,11 +509,14 @@ impl Operation {
     }
 
     fn abandon(&mut self, reason: &str, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
-        let State::Destroying(_) = self.state else { return Err(Ignored::NoEffect) };
+        if !matches!(self.state, State::Destroying(_)) {
+            return Err(Ignored::NoEffect);
+        }
         effects.extend(self.current().map(Effect::Abort));
-        for track in &mut self.steps {
-            if !matches!(track.state, StepState::Planned | StepState::Undone) {
-                track.state = StepState::Abandoned;
+        let State::Destroying(end) = self.state else { return Err(Ignored::NoEffect) };
+        for (track, planned) in self.steps.iter_mut().zip(&self.plan.steps) {
+            if !track.state.is_clean() {
+                track.state = if planned.needs_undo(end) { StepState::Abandoned } else { StepState::Undone };
             }
         }
         self.fault = Some(Fault::permanent(code::ABANDONED, reason));

@@ -88,6 +88,10 @@ impl Publisher {
                     tracing::info!(routing_key, "nobody waits for this reply any more");
                     confirmed.push(row.id);
                 }
+                Err(unsent) if once(row) => {
+                    tracing::warn!(%unsent, "a short step may have been sent; its next attempt follows when this one's time is over");
+                    confirmed.push(row.id);
+                }
                 Err(unsent) if expired => {
                     tracing::warn!(%unsent, "a message is worthless by now and was dropped");
                     confirmed.push(row.id);
@@ -139,10 +143,20 @@ impl Publisher {
         });
         match claimed.await {
             Ok(rows) if rows.is_empty() => (),
-            Ok(rows) => self.publish(Handed { rows, passing: vec![] }).await,
+            Ok(rows) => {
+                let (unsure, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(once);
+                self.delete(unsure.iter().map(|it| it.id).collect()).await;
+                self.publish(Handed { rows, passing: vec![] }).await;
+            }
             Err(failed) => tracing::warn!(%failed, "could not look for messages left over"),
         }
     }
+}
+
+/// A short step has no start that the engine could refuse, so the same attempt is never published twice: a copy
+/// that runs late could meet its own undo.
+fn once(row: &outbox::Model) -> bool {
+    row.properties.get("once").and_then(Value::as_bool).unwrap_or(false)
 }
 
 async fn longshore_now(database: &Database) -> Option<Timestamp> {

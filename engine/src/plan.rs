@@ -212,7 +212,7 @@ impl<T> Gives<T> for Output<T> {
 }
 
 /// How long a step that is one message each way may take.
-pub const SHORT: Pace = Pace::Short { bound_s: 60 };
+pub const SHORT: Pace = Pace::Short { bound_s: 30 };
 
 /// The lease of a long step.
 pub const LONG: Pace = Pace::Long { lease_s: 30 };

@@ -145,6 +145,10 @@ pub struct Pool {
     /// The part of `capacity` that may be filled.
     #[serde(default = "one")]
     pub threshold: f64,
+    /// KVM: whether volumes may lie on other files of the directory. A guest that owns a raw volume can make it
+    /// look like a qcow2 that lies on a neighbour's: leave it off where guests bring raw volumes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backing_files: bool,
 }
 
 /// Which hypervisor a pool belongs to. One line for each.

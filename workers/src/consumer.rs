@@ -4,21 +4,18 @@
 use crate::{
     attempts::{Taken, Unsettled},
     long,
-    report::{changed, until_confirmed},
+    report::changed,
     short,
     worker::Worker,
 };
-use longshore_courier::{Delivery, Inbox, Parcel};
+use longshore_courier::{Delivery, Inbox};
 use longshore_schema::{
-    fault::{Fault, code},
     step::{Pace, StepMessage},
     wire::{Report, names},
 };
 use std::sync::Arc;
 use tracing::Instrument as _;
 
-/// Characters of a reason in a header.
-const REASON: usize = 500;
 
 /// Consumes the queue until the worker is asked to stop. The engine declares it, at the latest when the worker
 /// has announced itself, so a queue that isn't there is tried again at the next welcome.
@@ -58,9 +55,9 @@ fn take(worker: &Arc<Worker>, Delivery { parcel, redelivered, receipt }: Deliver
     let message = match serde_json::from_slice::<StepMessage>(&parcel.body) {
         Ok(message) => message,
         Err(error) => {
-            let fault = Fault::permanent(code::COMMAND_MALFORMED, format!("read the step message: {error}"));
-            tracing::error!(%fault, "a step message can't be read");
-            worker.start(bury(worker.clone(), parcel, fault, copy));
+            tracing::error!(%error, "a step message can't be read; it is given back");
+            // A worker may not write to the queue of the dead: the broker moves it there after its deliveries are used up.
+            drop(copy);
             return;
         }
     };
@@ -91,20 +88,6 @@ fn take(worker: &Arc<Worker>, Delivery { parcel, redelivered, receipt }: Deliver
 /// Says that the attempt wasn't started. Its message stays with the broker until that is confirmed.
 async fn decline(worker: Arc<Worker>, declined: Report, copy: Unsettled) {
     if worker.reports.until_confirmed(&declined, || worker.stop.is_cancelled()).await {
-        copy.ack();
-    }
-}
-
-/// Moves what can't be read to the queue of the dead, with the reason.
-async fn bury(worker: Arc<Worker>, parcel: Parcel, fault: Fault, copy: Unsettled) {
-    let mut properties = parcel.properties;
-    // It has to wait there for a person.
-    properties.expiration_ms = None;
-    properties.persistent = true;
-    properties.headers.insert(names::FAULT_HEADER.into(), fault.to_string().chars().take(REASON).collect());
-    let routing_key = names::DEAD.to_owned();
-    let dead = Parcel { exchange: String::new(), routing_key, mandatory: true, properties, body: parcel.body };
-    if until_confirmed(worker.courier.as_ref(), &dead, || worker.stop.is_cancelled()).await {
         copy.ack();
     }
 }

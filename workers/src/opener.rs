@@ -37,7 +37,10 @@ impl Opener for HostOpener {
 /// A pool of the site, which isn't looked at yet.
 pub fn pool(pool: &Pool) -> Result<Arc<dyn hypervisor::Hypervisor>, Fault> {
     match (pool.hypervisor, pool.url.split_once("://")) {
-        (Hypervisor::Kvm, Some(("file", path))) => Ok(Arc::new(Kvm::new(PathBuf::from(path)))),
+        (Hypervisor::Kvm, Some(("file", path))) => {
+            let kvm = Kvm::new(PathBuf::from(path));
+            Ok(Arc::new(if pool.backing_files { kvm.with_backing_files() } else { kvm }))
+        }
         (Hypervisor::Kvm, _) => {
             Err(Fault::permanent(code::SITE_INVALID, format!("pool {}: url is file:// and an absolute path", pool.name)))
         }

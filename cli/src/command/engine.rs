@@ -28,12 +28,12 @@ pub(crate) struct Engine {
     /// Embedded: this host's name; the system's if absent.
     #[arg(long, env = "LONGSHORE_HOST", value_parser = super::worker::name)]
     host: Option<String>,
-    /// Serve HTTP for reading, there: a port is 127.0.0.1's; an address that isn't loopback needs --token.
+    /// Serve HTTP for reading, there: a port is 127.0.0.1's; an address that isn't loopback needs --http-token.
     #[arg(long, env = "LONGSHORE_LISTEN", value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
     /// The token that HTTP's readers show: a reference, env:NAME or file:PATH.
-    #[arg(long, env = "LONGSHORE_TOKEN", value_name = "REFERENCE")]
-    token: Option<String>,
+    #[arg(long, env = "LONGSHORE_HTTP_TOKEN", value_name = "REFERENCE")]
+    http_token: Option<String>,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -57,7 +57,7 @@ impl Engine {
         let said = file.listen.as_deref().map(address).transpose();
         let said = said.map_err(|why| Ended::usage(format!("`listen` in longshore.toml: {why}")))?;
         let Some(address) = self.listen.or(said) else { return Ok(None) };
-        let token = self.token.clone().or_else(|| file.token.clone());
+        let token = self.http_token.clone().or_else(|| file.http_token.clone());
         Server::bind(&http::Options { address, token }).await.map(Some).map_err(Ended::Broken)
     }
 

@@ -214,6 +214,7 @@ impl Unit<'_> {
         let message = StepMessage { attempt, step: call.step.clone(), args: call.args, input, start_before, pace, may_write };
         let properties = json!({
             "message_id": format!("{id}/{seq}/{}", attempt.n), "persistent": true, "priority": loaded.row.priority,
+            "once": matches!(pace, Pace::Short { .. }),
         });
         let body = serde_json::to_string(&message)?;
         let delivery = self.delivery(id, attempt.seq);

@@ -469,14 +469,12 @@ async fn arguments_that_the_step_does_not_take_and_steps_that_nobody_knows_are_f
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_read_goes_to_the_dead_with_the_reason() {
+async fn a_message_that_cannot_be_read_ends_with_the_dead() {
     let (engine, worker) = start().await;
     for body in ["", "{}", "not json", &format!("{{\"step\": \"{}", "x".repeat(5000))] {
         engine.publish(names::STEPS, ZONE, body.into()).await;
         let dead = engine.take(names::DEAD).await;
         assert_eq!(dead.body, body);
-        let reason = &dead.properties.headers[names::FAULT_HEADER];
-        assert!(reason.starts_with(code::COMMAND_MALFORMED) && reason.len() <= 500, "{reason}");
     }
     let stop = worker.stop.clone();
     stop.cancel();

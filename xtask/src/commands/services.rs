@@ -101,6 +101,7 @@ pub fn run(action: Action) -> Result<Option<ExitStatus>> {
 pub fn while_running(durable: bool, command: &mut Command) -> Result<ExitStatus> {
     let python = services::install()?;
     let folder = scratch::make()?;
+    eprintln!("starting PostgreSQL, RabbitMQ and SeaweedFS in {}", folder.display());
     let guard = guard::Guard::new(&std::env::current_exe()?, &folder)?;
     let result = Services::start(&folder, python, durable).and_then(|running| {
         command.envs(running.environment(&folder));
@@ -120,6 +121,7 @@ fn start(durable: bool) -> Result<()> {
     }
     let python = services::install()?;
     let folder = scratch::make()?;
+    eprintln!("starting PostgreSQL, RabbitMQ and SeaweedFS in {}", folder.display());
     fs::create_dir_all(project::target())?;
     match fs::remove_file(&link) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).context("forget the services of before"),

@@ -18,7 +18,7 @@ pub enum Package {
     Postgresql,
     /// Python with virtual environments.
     Python,
-    /// `qemu-img`, `qemu-nbd` and `qemu-storage-daemon`.
+    /// `qemu-img` and `qemu-nbd`. Debian 12's lacks `qemu-storage-daemon`.
     QemuUtils,
     /// The broker, with Erlang.
     RabbitmqServer,
@@ -40,7 +40,7 @@ impl Package {
             Package::E2fsprogs => executable("mke2fs").is_some(),
             Package::Postgresql => newest("/usr/lib/postgresql", "", "bin/postgres").is_some(),
             Package::Python => super::python::interpreter().is_some(),
-            Package::QemuUtils => ["qemu-img", "qemu-nbd", "qemu-storage-daemon"].iter().all(|name| executable(name).is_some()),
+            Package::QemuUtils => ["qemu-img", "qemu-nbd"].iter().all(|name| executable(name).is_some()),
             Package::RabbitmqServer => newest("/usr/lib/rabbitmq/lib", "rabbitmq_server-", "sbin/rabbitmq-server").is_some(),
         }
     }

@@ -50,7 +50,10 @@ impl Rabbitmq {
     /// Each quorum queue has a folder, whose name is in the node's directory file once that is saved.
     fn knows_its_queues(&self) -> Result<bool> {
         let quorum = self.service.folder().join("data").join(NODE).join("quorum").join(NODE);
-        let names = fs::read(quorum.join("names.dets")).context("read the names of the broker's quorum queues")?;
+        if !quorum.is_dir() {
+            return Ok(true);
+        }
+        let names = fs::read(quorum.join("names.dets")).unwrap_or_default();
         for entry in fs::read_dir(&quorum)? {
             let entry = entry?;
             let name = entry.file_name();

@@ -59,12 +59,17 @@ fn name(file: &File) -> Option<Problem> {
 }
 
 fn size(file: &File) -> Option<Problem> {
-    if file.path.starts_with("tests/") || file.path.contains("/tests/") {
+    if is_test(&file.path) {
         return None;
     }
     let code = source::lines(&file.text).into_iter().filter(|line| *line == Line::Code).count();
     (code > LONGEST)
         .then(|| problem(file, None, format!("{code} lines of code, {LONGEST} at the most: split it by what it does")))
+}
+
+/// A whole file of tests: of the crate `tests`, or a test module in a file of its own.
+fn is_test(path: &str) -> bool {
+    path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
 }
 
 fn left_behind(file: &File) -> Vec<Problem> {
@@ -133,7 +138,9 @@ mod tests {
             found("a.rs", &format!("//! A.\n{}\n#[cfg(test)]\nmod tests {{\n{}}}\n", code(400), "    x();\n".repeat(99)))
                 .is_empty()
         );
-        assert!(found("tests/tests/a.rs", &format!("//! A.\n\n{}", code(999))).is_empty());
+        for tests in ["tests/tests/a.rs", "engine/src/site/tests.rs", "engine/src/site/tests/b.rs"] {
+            assert!(found(tests, &format!("//! A.\n\n{}", code(999))).is_empty(), "{tests}");
+        }
     }
 
     #[test]

@@ -37,6 +37,16 @@ pub(super) struct Stamp {
     modified: (i64, i64),
 }
 
+/// Whether volumes may lie on other files of the pool. A guest that owns a raw volume can write a qcow2 header
+/// into it that names a neighbour: where guests bring raw volumes, refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Backing {
+    /// Files of the same directory.
+    Pool,
+    /// None.
+    Refused,
+}
+
 /// One file of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
@@ -53,7 +63,7 @@ pub(super) struct Member {
 impl Image {
     /// Reads the headers of a volume and of everything below it, and refuses what is unsafe. Blocks.
     /// Its files come open, from the top down.
-    pub(super) fn inspect(directory: &Directory, volume: &str) -> Result<(Image, Vec<File>), Fault> {
+    pub(super) fn inspect(directory: &Directory, backing: Backing, volume: &str) -> Result<(Image, Vec<File>), Fault> {
         let mut members: Vec<Member> = Vec::new();
         let mut files = Vec::new();
         let mut next = Some((volume.to_owned(), None::<String>));
@@ -67,6 +77,10 @@ impl Image {
                 false => invalid(volume, format!("its backing file {name:?} is missing")),
             })?;
             next = member.below(directory)?;
+            if let (Some((below, _)), Backing::Refused) = (&next, backing) {
+                let why = format!("it lies on {below:?}, and the pool doesn't say `backing_files = true`");
+                return Err(invalid(volume, why));
+            }
             members.push(member);
             files.push(file);
         }

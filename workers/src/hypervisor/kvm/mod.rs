@@ -20,6 +20,7 @@ mod writer;
 
 use super::{BlockRead, BlockWrite, Draft, Hypervisor};
 use async_trait::async_trait;
+use image::Backing;
 use directory::Directory;
 use longshore_schema::{
     fault::{Fault, code},
@@ -35,13 +36,19 @@ use writer::Writer;
 #[derive(Debug, Clone)]
 pub struct Kvm {
     directory: PathBuf,
+    backing: Backing,
 }
 
 impl Kvm {
     /// The pool in that directory, which is looked at when it is used.
     pub fn new(directory: PathBuf) -> Kvm {
         // QEMU's tools get whole paths: a relative one could look like a protocol to them.
-        Kvm { directory: std::path::absolute(&directory).unwrap_or(directory) }
+        Kvm { directory: std::path::absolute(&directory).unwrap_or(directory), backing: Backing::Refused }
+    }
+
+    /// The same, with volumes that may lie on other files of the directory.
+    pub fn with_backing_files(self) -> Kvm {
+        Kvm { backing: Backing::Pool, ..self }
     }
 }
 
@@ -89,7 +96,7 @@ impl Kvm {
     async fn open(&self, volume: &str, snapshot: Option<&str>) -> Result<Reader, Fault> {
         name::check_volume(volume)?;
         snapshot.map_or(Ok(()), name::check_snapshot)?;
-        Reader::open(self.directory.clone(), volume, snapshot).await
+        Reader::open(self.directory.clone(), self.backing, volume, snapshot).await
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     directory::Directory,
     export::{Access, Export},
-    image::{Image, Stamp, invalid},
+    image::{Backing, Image, Stamp, invalid},
     past,
     scratch::Scratch,
 };
@@ -41,17 +41,22 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Inspects, exports, and inspects again: what was judged safe must be what QEMU has locked now.
-    pub(super) async fn open(directory: PathBuf, volume: &str, snapshot: Option<&str>) -> Result<Reader, Fault> {
+    pub(super) async fn open(
+        directory: PathBuf,
+        backing: Backing,
+        volume: &str,
+        snapshot: Option<&str>,
+    ) -> Result<Reader, Fault> {
         let scratch = Scratch::new()?;
         let past = scratch.join("past.qcow2");
         let (image, node) = {
             let (directory, volume, snapshot) = (directory.clone(), volume.to_owned(), snapshot.map(str::to_owned));
-            super::blocking(move || describe(&Directory::open(&directory)?, &volume, snapshot.as_deref(), &past)).await?
+            super::blocking(move || describe(&Directory::open(&directory)?, backing, &volume, snapshot.as_deref(), &past)).await?
         };
         let export = Export::open(volume, &node, Access::Read, CONNECTIONS, scratch).await?;
         let (now, files) = {
             let volume = volume.to_owned();
-            super::blocking(move || Image::inspect(&Directory::open(&directory)?, &volume)).await?
+            super::blocking(move || Image::inspect(&Directory::open(&directory)?, backing, &volume)).await?
         };
         if now != image {
             return Err(Fault::transient(code::VOLUME_IN_USE, format!("{volume} changed while it was opened")));
@@ -86,8 +91,14 @@ impl Reader {
 }
 
 /// Inspects the volume and describes it to QEMU; a snapshot by way of an overlay at `past`. Blocks.
-fn describe(directory: &Directory, volume: &str, snapshot: Option<&str>, past: &Path) -> Result<(Image, Value), Fault> {
-    let (image, _) = Image::inspect(directory, volume)?;
+fn describe(
+    directory: &Directory,
+    backing: Backing,
+    volume: &str,
+    snapshot: Option<&str>,
+    past: &Path,
+) -> Result<(Image, Value), Fault> {
+    let (image, _) = Image::inspect(directory, backing, volume)?;
     let Some(name) = snapshot else {
         let node = image.node(directory, None);
         return Ok((image, node));

@@ -23,7 +23,7 @@ struct Pool {
 
 fn pool(format: Format) -> Pool {
     let folder = tempfile::tempdir().unwrap();
-    let kvm = Kvm::new(folder.path().join("pool"));
+    let kvm = Kvm::new(folder.path().join("pool")).with_backing_files();
     std::fs::create_dir(folder.path().join("pool")).unwrap();
     Pool { folder, kvm, format }
 }

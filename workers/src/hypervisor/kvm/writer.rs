@@ -3,7 +3,7 @@
 use super::{
     directory::Directory,
     export::{Access, Export, judged},
-    image::Image,
+    image::{Backing, Image},
     name,
     scratch::Scratch,
 };
@@ -119,7 +119,7 @@ impl BlockWrite for Writer {
         super::blocking(move || {
             let directory = Directory::open(&directory)?;
             // It must be there, and still be an image: somebody may have discarded it meanwhile.
-            Image::inspect(&directory, &draft)?;
+            Image::inspect(&directory, Backing::Refused, &draft)?;
             let gone = || Fault::transient(code::VOLUME_WRITE_FAILED, format!("the draft {draft} is gone"));
             let file = directory.read(&draft)?.ok_or_else(gone)?;
             file.sync_all().map_err(|error| {

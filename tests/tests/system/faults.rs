@@ -1,0 +1,169 @@
+//! Bad input gets its own fault and changes nothing; damage is found and never becomes bytes of a volume.
+
+use crate::rig::{Options, Parts, Rig, backup_body, make_volume, noise, restore_body};
+use longshore_courier::Properties;
+use longshore_schema::ids::OperationId;
+use longshore_workers::store::PutMode;
+use serde_json::{Value, json};
+
+async fn refused(rig: &Rig, kind: &str, body: Value) -> String {
+    let reply = rig.submit(kind, body).await;
+    assert!(!reply.accepted && reply.operation.is_none(), "{kind} was accepted");
+    reply.fault.unwrap().code
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_command_has_a_fault_of_its_own_and_changes_nothing() {
+    let rig = Rig::new(Parts::Embedded).await;
+    let with = |name: &str, value: Value| {
+        let mut body = backup_body("disk", None);
+        body[name] = value;
+        body
+    };
+    for (kind, body, code) in [
+        ("backup-snapshots", backup_body("disk", None), "command.unknown-kind"),
+        ("backup-snapshot", json!({}), "command.malformed"),
+        ("backup-snapshot", with("surprise", json!(1)), "command.malformed"),
+        ("backup-snapshot", with("zone", json!("z9")), "zone.unknown"),
+        ("backup-snapshot", with("pool", json!("slow")), "pool.unknown"),
+        ("backup-snapshot", with("store", json!("fast")), "store.unknown"),
+        ("backup-snapshot", with("volume", json!("../etc/passwd")), "volume.name-invalid"),
+        ("backup-snapshot", with("volume", json!("..")), "volume.name-invalid"),
+        ("backup-snapshot", with("snapshot", json!("a/b")), "volume.name-invalid"),
+        ("backup-snapshot", with("path", json!("staged")), "path.unavailable"),
+        ("backup-snapshot", with("base", json!(OperationId::new())), "operation.unknown"),
+        ("create-volume", restore_body(OperationId::new(), "new", "qcow2"), "operation.unknown"),
+        ("create-volume", restore_body(OperationId::new(), "a\\b", "qcow2"), "volume.name-invalid"),
+        ("verify-object", json!({"object": OperationId::new()}), "operation.unknown"),
+        ("cancel", json!({"operation": OperationId::new()}), "operation.unknown"),
+        ("destroy", json!({"operation": "x"}), "command.malformed"),
+        ("abandon", json!({"operation": OperationId::new()}), "operation.unknown"),
+    ] {
+        assert_eq!(refused(&rig, kind, body.clone()).await, code, "{kind} {body}");
+    }
+    for (body, code) in [("{", "command.malformed"), ("[]", "command.malformed"), ("{\"a\": \"\\u0000\"}", "command.malformed")] {
+        let properties = Properties { message_id: Some("m".into()), ..Properties::default() };
+        let reply = rig.send("backup-snapshot", body, properties).await;
+        assert_eq!(reply["fault"]["code"], code, "{body}");
+    }
+    let reply = rig.send("backup-snapshot", "{}", Properties::default()).await;
+    assert_eq!(reply["fault"]["code"], "command.malformed", "no message id");
+    let reply = rig.send("backup-snapshot", " ".repeat((1 << 20) + 1), Properties::default()).await;
+    assert_eq!(reply["fault"]["code"], "command.too-large");
+    assert_eq!(rig.keys().await.into_keys().collect::<Vec<_>>(), ["store.json"]);
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+/// Submits, and waits for the failure.
+async fn fails(rig: &Rig, kind: &str, body: Value) -> String {
+    let id = rig.accepted(kind, body).await;
+    rig.in_state(id, "failed").await.fault.unwrap().code
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_volume_or_snapshot_or_a_bad_image_fails_and_leaves_nothing() {
+    let rig = Rig::new(Parts::Embedded).await;
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("nothing", None)).await, "volume.missing");
+    make_volume(&rig.volume("disk"), "qcow2", &noise(1, 1 << 20));
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("disk", Some("s1"))).await, "volume.missing");
+    std::fs::write(rig.volume("evil"), b"QFI\xfb\0\0\0\x03 and nothing that makes sense").unwrap();
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("evil", None)).await, "image.invalid");
+    let overlay = rig.volume("overlay");
+    crate::rig::tool("qemu-img", &["create", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", "-u", overlay.to_str().unwrap(), "1M"]);
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("overlay", None)).await, "image.invalid");
+    assert_eq!(rig.keys().await.into_keys().filter(|it| !it.contains("aborted")).collect::<Vec<_>>(), ["store.json"]);
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_of_that_name_is_never_replaced() {
+    let rig = Rig::new(Parts::Embedded).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 1 << 20));
+    let backup = rig.backup("disk", None).await;
+    std::fs::write(rig.volume("mine"), b"precious").unwrap();
+    assert_eq!(fails(&rig, "create-volume", restore_body(backup.id, "mine", "qcow2")).await, "volume.exists");
+    assert_eq!(std::fs::read(rig.volume("mine")).unwrap(), b"precious");
+    // Two at once: the second is told who is first, or finds the volume there.
+    let first = rig.accepted("create-volume", restore_body(backup.id, "new", "qcow2")).await;
+    let second = rig.submit("create-volume", restore_body(backup.id, "new", "raw")).await;
+    assert_eq!(rig.in_state(first, "ready").await.state, "ready");
+    match second.operation {
+        None => assert_eq!(second.fault.unwrap().code, "volume.claimed"),
+        Some(second) => assert_eq!(rig.in_state(second, "failed").await.fault.unwrap().code, "volume.exists"),
+    }
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_or_a_cut_object_is_found_and_never_becomes_a_volume() {
+    let rig = Rig::new(Parts::Embedded).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 3 << 20));
+    let backup = rig.backup("disk", None).await;
+    let keys: Vec<_> = rig.keys().await.into_iter().filter(|(key, _)| key.starts_with("packs/") || key.ends_with(".manifest")).collect();
+    assert!(keys.len() >= 2, "{keys:?}");
+    for (key, bytes) in keys {
+        let whole = rig.store.get(&key, 0..bytes).await.unwrap();
+        let mut flipped = whole.to_vec();
+        flipped[bytes as usize / 2] ^= 1;
+        for (n, bad) in [flipped, whole[..whole.len() / 2].to_vec()].into_iter().enumerate() {
+            rig.store.put(&key, bad.into(), PutMode::Replace).await.unwrap();
+            let code = fails(&rig, "verify-object", json!({"object": backup.id})).await;
+            assert!(["object.corrupt", "object.missing"].contains(&code.as_str()), "{key}: {code}");
+            let code = fails(&rig, "create-volume", restore_body(backup.id, &format!("bad{n}"), "raw")).await;
+            assert!(["object.corrupt", "object.missing"].contains(&code.as_str()), "{key}: {code}");
+            assert!(!rig.volume(&format!("bad{n}")).exists());
+        }
+        rig.store.put(&key, whole, PutMode::Replace).await.unwrap();
+    }
+    rig.ready("verify-object", json!({"object": backup.id})).await;
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_store_refuses_or_lets_wait_and_the_waiting_go_on_when_there_is_room() {
+    let options = Options { store_capacity: "12 MiB", ..Options::new(Parts::Embedded) };
+    let rig = Rig::with(options).await;
+    make_volume(&rig.volume("one"), "raw", &noise(1, 5 << 20));
+    make_volume(&rig.volume("two"), "raw", &noise(2, 5 << 20));
+    make_volume(&rig.volume("giant"), "raw", &noise(3, 20 << 20));
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("giant", None)).await, "store.full");
+    let one = rig.backup("one", None).await;
+    let mut body = backup_body("two", None);
+    body["when_full"] = "refuse".into();
+    assert_eq!(fails(&rig, "backup-snapshot", body).await, "store.full");
+    let waits = rig.accepted("backup-snapshot", backup_body("two", None)).await;
+    let view = rig
+        .until("it waits", async || {
+            let view = rig.show(waits).await;
+            view.waiting_for.is_some().then_some(view)
+        })
+        .await;
+    assert_eq!(view.state, "allocated");
+    let cancelled = rig.accepted("backup-snapshot", json!({"zone": "z1", "pool": "fast", "volume": "giant", "store": "main"})).await;
+    rig.in_state(cancelled, "failed").await;
+    rig.destroyed(one.id).await;
+    rig.in_state(waits, "ready").await;
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_object_is_destroyed_only_when_the_last_holder_is_done() {
+    let rig = Rig::new(Parts::Embedded).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 30 << 20));
+    let backup = rig.backup("disk", None).await;
+    let user = rig.accepted("create-volume", restore_body(backup.id, "new", "qcow2")).await;
+    let reply = rig.submit("destroy", json!({"operation": backup.id})).await;
+    assert!(reply.accepted);
+    let late = rig.submit("create-volume", restore_body(backup.id, "late", "qcow2")).await;
+    assert!(!late.accepted, "nothing new may hold it");
+    rig.in_state(user, "ready").await;
+    rig.in_state(backup.id, "destroyed").await;
+    assert!(crate::rig::content(&rig.volume("new"), "qcow2") == noise(1, 30 << 20));
+    rig.assert_clean().await;
+    rig.end().await;
+}
