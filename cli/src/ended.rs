@@ -111,8 +111,8 @@ impl Ended {
     fn message(&self) -> String {
         match self {
             Ended::Refused(fault) => format!("refused: {fault}"),
-            Ended::Failed { operation, state, fault: Some(fault) } => format!("operation {operation} is {state}: {fault}"),
-            Ended::Failed { operation, state, fault: None } => format!("operation {operation} is {state}"),
+            Ended::Failed { operation, state, fault: Some(fault) } => format!("operation {operation} {}: {fault}", said(state)),
+            Ended::Failed { operation, state, fault: None } => format!("operation {operation} {}", said(state)),
             Ended::Found(what) | Ended::Usage(what) => what.clone(),
             Ended::NotFound(operation) => format!("there is no operation {operation}"),
             Ended::Unreachable(error) | Ended::Broken(error) => format!("{error:#}"),
@@ -135,6 +135,11 @@ impl Ended {
             | Ended::Broken(_) => None,
         }
     }
+}
+
+/// `failed` is a verb, every other state isn't.
+fn said(state: &str) -> String {
+    if state == "failed" { state.to_owned() } else { format!("is {state}") }
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use crate::{arguments::LogFormat, ended::Ended};
 use std::io::IsTerminal;
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// Starts logging. `filter` is as for `tracing`'s `EnvFilter`; without one, `verbose` counts: 0 warns.
+/// Starts logging. `filter` is as for `tracing`'s `EnvFilter`; without one, `verbose` counts: 0 says only what a person must look at.
+/// Everything else about an operation is in its history.
 pub(crate) fn start(filter: Option<&str>, verbose: u8, format: LogFormat) -> Result<(), Ended> {
     let level = match verbose {
-        0 => "warn",
-        1 => "info",
+        0 => "error",
+        1 => "info,sea_orm_migration=warn",
         2 => "info,longshore=debug,longshore_engine=debug,longshore_workers=debug,longshore_courier=debug",
         _ => "debug",
     };

@@ -25,6 +25,8 @@ pub(crate) struct File {
     pub(crate) log: Option<String>,
     /// Engines: the address of the HTTP listener.
     pub(crate) listen: Option<String>,
+    /// Engines: a reference to the token of HTTP's readers.
+    pub(crate) http_token: Option<String>,
     /// Workers: the zone.
     pub(crate) zone: Option<String>,
     /// Workers: the host's name.

@@ -11,18 +11,23 @@ pub(crate) fn on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {
-        loop {
+        for signal in 1.. {
             tokio::select! {
                 _ = terminate.recv() => (),
                 _ = interrupt.recv() => (),
             }
-            if stopping.is_cancelled() {
-                tracing::warn!("asked to end twice: ending at once");
-                std::process::exit(130);
+            if signal > 1 {
+                at_once();
             }
             tracing::info!("asked to end; finishing what is under way");
             stopping.cancel();
         }
     });
     Ok(stop)
+}
+
+#[expect(clippy::disallowed_methods, reason = "asked twice, and what is under way survives a kill anyway")]
+fn at_once() {
+    tracing::warn!("asked to end twice: ending at once");
+    std::process::exit(130);
 }

@@ -66,7 +66,7 @@ fn text(rows: &[HistoryView], now: Timestamp) -> String {
     let mut lines = table::new(&["at", "", "operation", "#", "event", "state", "by"]);
     for it in rows {
         lines.add_row([
-            Cell::new(it.at),
+            Cell::new(human::time(it.at)),
             table::right(human::ago(now, it.at)),
             Cell::new(it.operation),
             table::right(it.seq),

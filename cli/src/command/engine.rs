@@ -10,7 +10,11 @@ use crate::{
 use anyhow::anyhow;
 use clap::Args;
 use longshore_courier::Courier;
-use longshore_engine::{config::Config, database::Database, http};
+use longshore_engine::{
+    config::Config,
+    database::Database,
+    http::{self, Server},
+};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,73 +28,100 @@ pub(crate) struct Engine {
     /// Embedded: this host's name; the system's if absent.
     #[arg(long, env = "LONGSHORE_HOST", value_parser = super::worker::name)]
     host: Option<String>,
-    /// Answer HTTP at this address: operations, history, events, metrics. One that isn't loopback needs a token.
-    #[arg(long, value_name = "ADDRESS:PORT", env = "LONGSHORE_LISTEN")]
+    /// Serve HTTP for reading, there: a port is 127.0.0.1's; an address that isn't loopback needs --http-token.
+    #[arg(long, env = "LONGSHORE_LISTEN", value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
-    /// What HTTP clients must show as bearer token: `env:NAME` or `file:PATH`.
-    #[arg(long, value_name = "REFERENCE", env = "LONGSHORE_HTTP_TOKEN", requires = "listen")]
+    /// The token that HTTP's readers show: a reference, env:NAME or file:PATH.
+    #[arg(long, env = "LONGSHORE_HTTP_TOKEN", value_name = "REFERENCE")]
     http_token: Option<String>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    port.or_else(|_| text.parse()).map_err(|_| "write ADDRESS:PORT, or a port of 127.0.0.1's".into())
 }
 
 impl Engine {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Ended> {
         let stop = shutdown::on_signal().map_err(Ended::Broken)?;
+        let http = self.listener(session).await?;
         match session.amqp("longshore engine").await? {
-            Some(courier) => {
-                let database = session.database().await?;
-                let http = self.listen(&database, &courier, &stop).await?;
-                let ended = over_broker(database, courier, stop).await;
-                end_of(http).await;
-                ended
-            }
-            None => self.embedded(session, stop).await,
+            Some(courier) => over_broker(session.database().await?, courier, http, stop).await,
+            None => self.embedded(session, http, stop).await,
         }
     }
 
-    async fn embedded(self, session: &Session, stop: CancellationToken) -> Result<(), Ended> {
+    /// Bound before anything else is started: a port that is taken is no reason to stop half-way.
+    async fn listener(&self, session: &Session) -> Result<Option<Server>, Ended> {
+        let file = &session.settings.file;
+        let said = file.listen.as_deref().map(address).transpose();
+        let said = said.map_err(|why| Ended::usage(format!("`listen` in longshore.toml: {why}")))?;
+        let Some(address) = self.listen.or(said) else { return Ok(None) };
+        let token = self.http_token.clone().or_else(|| file.http_token.clone());
+        Server::bind(&http::Options { address, token }).await.map(Some).map_err(Ended::Broken)
+    }
+
+    async fn embedded(self, session: &Session, http: Option<Server>, stop: CancellationToken) -> Result<(), Ended> {
         let socket = session.settings.socket().ok_or_else(ask::no_embedded_on_a_server)?;
         let database = session.database().await?;
         let lock = ask::lock(&database)?;
         let lock = lock.ok_or_else(|| Ended::Broken(anyhow!("another engine runs on this database: {}", socket.display())))?;
-        let host = self.host.clone().or_else(|| session.settings.file.host.clone()).unwrap_or_else(embedded::host_name);
+        let host = self.host.or_else(|| session.settings.file.host.clone()).unwrap_or_else(embedded::host_name);
         let options = embedded::Options { socket: socket.clone(), host, concurrency: self.concurrency };
         let mut embedded = Embedded::start(&database, lock, options).await.map_err(Ended::Broken)?;
-        let http = self.listen(&database, &embedded.courier(), &stop).await?;
+        let serving = serve(http, &database, embedded.courier(), &stop);
         tracing::info!(socket = %socket.display(), "the engine takes commands");
         let failed = tokio::select! {
             () = stop.cancelled() => None,
             error = embedded.failed() => Some(error),
         };
         stop.cancel();
-        end_of(http).await;
+        ended(serving).await;
         embedded.stop().await;
         failed.map_or(Ok(()), |error| Err(Ended::Broken(error)))
     }
-
-    /// Answers HTTP if it was asked to.
-    async fn listen(
-        &self,
-        database: &Database,
-        courier: &Arc<dyn Courier>,
-        stop: &CancellationToken,
-    ) -> Result<Option<JoinHandle<anyhow::Result<()>>>, Ended> {
-        let Some(address) = self.listen else { return Ok(None) };
-        let options = http::Options { address, token: self.http_token.clone() };
-        let server = http::Server::bind(&options).await.map_err(Ended::Broken)?;
-        tracing::info!(address = %server.address().map_err(Ended::Broken)?, "HTTP is answered");
-        Ok(Some(tokio::spawn(server.run(database.clone(), courier.clone(), stop.clone()))))
-    }
 }
 
-async fn end_of(http: Option<JoinHandle<anyhow::Result<()>>>) {
-    if let Some(Ok(Err(error))) = futures::future::OptionFuture::from(http).await {
-        tracing::warn!(error = format!("{error:#}"), "HTTP ended badly");
-    }
-}
-
-async fn over_broker(database: Database, courier: Arc<dyn Courier>, stop: CancellationToken) -> Result<(), Ended> {
+async fn over_broker(
+    database: Database,
+    courier: Arc<dyn Courier>,
+    http: Option<Server>,
+    stop: CancellationToken,
+) -> Result<(), Ended> {
+    let serving = serve(http, &database, courier.clone(), &stop);
     tracing::info!("the engine runs");
-    let ended = longshore_engine::engine::run(database, courier.clone(), Config::default(), stop).await;
+    let result = longshore_engine::engine::run(database, courier.clone(), Config::default(), stop.clone()).await;
+    stop.cancel();
+    ended(serving).await;
     courier.close().await;
-    ended.map_err(Ended::Unreachable)
+    result.map_err(Ended::Unreachable)
+}
+
+type Serving = Option<JoinHandle<anyhow::Result<()>>>;
+
+fn serve(http: Option<Server>, database: &Database, courier: Arc<dyn Courier>, stop: &CancellationToken) -> Serving {
+    http.map(|it| tokio::spawn(it.run(database.clone(), courier, stop.clone())))
+}
+
+async fn ended(serving: Serving) {
+    if let Some(serving) = serving
+        && let Err(error) = serving.await.map_err(anyhow::Error::new).and_then(|it| it)
+    {
+        tracing::error!(error = format!("{error:#}"), "the HTTP listener ended badly");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_port_listens_on_loopback_only() {
+        for (text, wanted) in
+            [("8080", "127.0.0.1:8080"), (":8080", "127.0.0.1:8080"), ("0.0.0.0:1", "0.0.0.0:1"), ("[::1]:2", "[::1]:2")]
+        {
+            assert_eq!(address(text).unwrap().to_string(), wanted);
+        }
+        assert!(address("everywhere").is_err());
+    }
 }

@@ -71,7 +71,7 @@ fn text(rows: &[HistoryView], steps: &[String]) -> String {
         };
         lines.add_row([
             table::right(it.seq),
-            Cell::new(it.at),
+            Cell::new(human::time(it.at)),
             table::right(human::span(it.at.seconds_since(first.unwrap_or(it.at)))),
             Cell::new(describe(&it.event, steps)),
             Cell::new(state),

@@ -45,7 +45,7 @@ impl Submit {
         let message_id = self.how.message_id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let (priority, tenant) = (self.how.priority, self.how.tenant);
         let command = Command { kind: self.kind.name().into(), message_id, priority, tenant, body };
-        make(session, &command, self.how.wait, |it, now| print::operation::one(it, now)).await
+        make(session, &command, self.how.wait, print::operation::one).await
     }
 }
 

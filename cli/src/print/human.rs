@@ -7,6 +7,15 @@ pub(crate) fn bytes(bytes: u64) -> String {
     Size(bytes).to_string()
 }
 
+/// A time in UTC, to the millisecond: `2026-01-31 12:00:00.123Z`.
+pub(crate) fn time(time: Timestamp) -> String {
+    let text = time.to_string();
+    match text.split_once('.') {
+        Some((seconds, fraction)) => format!("{}.{}Z", seconds.replace('T', " "), fraction.get(..3).unwrap_or("000")),
+        None => text,
+    }
+}
+
 /// How long ago: `3 min ago`. A clock that runs ahead says `now`.
 pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
     let seconds = now.seconds_since(then);
@@ -54,6 +63,11 @@ mod tests {
         ] {
             assert_eq!(span(seconds), said);
         }
+    }
+
+    #[test]
+    fn times_are_told_to_the_millisecond() {
+        assert_eq!(time(Timestamp(1_234_567)), "1970-01-01 00:00:01.234Z");
     }
 
     #[test]

@@ -90,8 +90,8 @@ pub(crate) fn one(it: &OperationView, now: Timestamp) -> String {
         lines.push(("destroy", "asked for; done when the last holder is".into()));
     }
     lines.extend(it.holders.iter().map(|it| ("held by", it.to_string())));
-    lines.push(("created", format!("{} ({})", it.created_at, human::ago(now, it.created_at))));
-    lines.push(("changed", format!("{} ({})", it.updated_at, human::ago(now, it.updated_at))));
+    lines.push(("created", format!("{} ({})", human::time(it.created_at), human::ago(now, it.created_at))));
+    lines.push(("changed", format!("{} ({})", human::time(it.updated_at), human::ago(now, it.updated_at))));
     lines.extend(fields("asked", &it.params));
     lines.extend(it.output.iter().flat_map(|output| fields("made", output)));
     lines.iter().map(|(name, value)| format!("{name:<13} {value}")).collect::<Vec<_>>().join("\n")
@@ -105,7 +105,9 @@ fn fields<'a>(title: &'a str, value: &Value) -> Vec<(&'a str, String)> {
 
 /// Sizes for people, texts without quotes, the rest as JSON.
 fn plain(name: &str, value: &Value) -> String {
-    let is_size = ["bytes", "size", "stored", "reused", "read", "written"].iter().any(|it| name.contains(it));
+    let is_size = ["bytes", "size", "stored", "reused", "resumed", "zeros", "read", "written", "fetched"]
+        .iter()
+        .any(|it| name.contains(it));
     match value {
         Value::String(text) => text.clone(),
         Value::Number(number) if is_size => {

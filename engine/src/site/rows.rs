@@ -78,7 +78,9 @@ async fn change(tx: &DatabaseTransaction, version: i64, wanted: &Site) -> Result
 
 async fn write(tx: &impl ConnectionTrait, known: &Known, wanted: &Site, change: &Change) -> Result<(), Failed> {
     match (change.what, &change.how) {
-        ("zone", How::Removed) => drop(zone::Entity::delete_by_id(change.name.clone()).exec(tx).await?),
+        ("zone", How::Removed) => {
+            zone::Entity::delete_by_id(change.name.clone()).exec(tx).await?;
+        }
         ("zone", _) => {
             let Some(new) = wanted.zones.iter().find(|it| it.name == change.name) else { return Ok(()) };
             zone::Entity::delete_by_id(new.name.clone()).exec(tx).await?;
@@ -183,10 +185,16 @@ async fn write_place(tx: &impl ConnectionTrait, known: Option<&place::Model>, pl
     }
 }
 
+const UNFINISHED: [&str; 3] = ["allocated", "copying", "destroying"];
 const LIVE: [&str; 4] = ["allocated", "copying", "ready", "destroying"];
 
 async fn zone_in_use(db: &impl ConnectionTrait, name: &str) -> Result<Option<String>, Failed> {
-    let live = operation::Entity::find().filter(operation::Column::State.is_in(LIVE)).filter(operation::Column::Zone.eq(name));
+    // What is Ready and in no place is a report: it needs no zone any more.
+    let unfinished = operation::Column::State.is_in(UNFINISHED);
+    let somewhere = operation::Column::Store.is_not_null().or(operation::Column::Subject.is_not_null());
+    let live = operation::Entity::find()
+        .filter(operation::Column::Zone.eq(name))
+        .filter(unfinished.or(operation::Column::State.eq("ready").and(somewhere)));
     Ok(live.one(db).await?.map(|it| format!("operation {} ({}) is {}", it.id, it.kind, it.state)))
 }
 

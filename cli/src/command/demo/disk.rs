@@ -56,12 +56,12 @@ impl Made {
         ensure!((64 << 20..=1 << 40).contains(&size), "the disk has 64 MiB to 1 TiB");
         let files = folder.join("files");
         let (raw, volume) = (folder.join("disk.raw"), folder.join("pool").join(VOLUME));
-        let photos = Ord::min(size / (8 << 20), 64);
+        let photos = (size / (12 << 20)).clamp(4, 128);
         let mut made = Made { size, folder: folder.to_owned(), files, count: 0, bytes: 0 };
         for n in 0..photos {
             made.write(&format!("photos/{n:03}.jpg"), &noise(n, 3 << 20))?;
         }
-        for n in 0..photos * 2 {
+        for n in 0..photos * 5 {
             made.write(&format!("documents/report-{n:03}.txt"), &prose(n, 256 << 10))?;
         }
         let size = size.to_string();

@@ -94,7 +94,10 @@ impl<'s> Scene<'s> {
         let started = report.begin("sweep the store");
         let made = self.make("sweep-store", json!({"store": "store"})).await?;
         let (packs, freed) = (number(&made, "packs"), before.saturating_sub(self.used().await?));
-        let said = format!("{packs} packs removed, {} given back", human::bytes(freed));
+        let said = match packs {
+            0 => "every pack has something that the other backup needs, so all stay".to_owned(),
+            _ => format!("{packs} packs that nobody needs are removed, {} given back", human::bytes(freed)),
+        };
         report.done(started, said, json!({"operation": made.id, "packs": packs, "freed": freed}))
     }
 
