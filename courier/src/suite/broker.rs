@@ -77,8 +77,8 @@ async fn old_queue(room: &Room) -> (Arc<dyn Courier>, String) {
     let declared = Instant::now();
     let mut inbox = consume(&courier, &queue, 1).await;
     while declared.elapsed() < REGISTERED {
-        send(&courier, vec![to_queue(&queue, "not yet")]).await;
-        take(&mut inbox, "not yet").await;
+        send(&courier, vec![to_queue(&queue, FILLER)]).await;
+        take(&mut inbox, FILLER).await;
     }
     (courier, queue)
 }

@@ -1,44 +1,18 @@
 //! What every kind of hypervisor must do, whatever lies behind it. A kind brings a `Fixture`: a fresh pool, and
 //! ways around our own code to make volumes, snapshot, change and open them, as a stranger would.
 
-use super::{BlockRead, Draft, Hypervisor};
-use async_trait::async_trait;
+mod fixture;
+
+use super::{BlockRead, Draft};
 use bytes::Bytes;
+pub use fixture::Fixture;
 use futures::{StreamExt, TryStreamExt, stream};
 use longshore_schema::{
     fault::{Class, Fault, code},
     ids::OperationId,
-    steps::volume::{Format, Identity},
+    steps::volume::Identity,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-
-/// A fresh pool of one kind.
-#[async_trait]
-pub trait Fixture: Send + Sync {
-    /// The pool through our code.
-    fn hypervisor(&self) -> &dyn Hypervisor;
-
-    /// The format of what is written here.
-    fn format(&self) -> Format;
-
-    /// Makes a volume without our code: zeros, but for these pieces.
-    async fn make(&self, volume: &str, size: u64, pieces: &[(u64, Vec<u8>)]);
-
-    /// Takes a snapshot without our code; false if this kind has none of volumes in this format.
-    async fn snapshot(&self, volume: &str, snapshot: &str) -> bool;
-
-    /// Changes a volume without our code, as a guest would; false if it was refused because it is in use.
-    async fn change(&self, volume: &str, offset: u64, data: &[u8]) -> bool;
-
-    /// Opens a volume for writing without our code, and keeps it open until the result is dropped.
-    async fn open(&self, volume: &str) -> Box<dyn Send>;
-
-    /// The whole content of a volume, without our code.
-    async fn content(&self, volume: &str) -> Vec<u8>;
-
-    /// The names of all that is in the pool, temporary ones too, sorted.
-    async fn names(&self) -> Vec<String>;
-}
 
 /// The smallest unit in which any kind keeps a size.
 const SECTOR: u64 = 512;

@@ -1,3 +1,5 @@
+//! What `site apply` shows and refuses.
+
 use super::*;
 use longshore_schema::fault::code;
 

@@ -1,3 +1,5 @@
+//! The directory store alone: hostile keys, links, limits.
+
 use super::*;
 use futures::TryStreamExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -187,13 +189,4 @@ async fn files_are_not_readable_by_everyone() {
         let mode = std::fs::metadata(directory.path().join(path)).unwrap().permissions().mode();
         assert_eq!(mode & 0o007, 0, "{path} {mode:o}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs LONGSHORE_SMALL_DIRECTORY, an empty file system of a few MiB"]
-async fn a_full_file_system_is_a_full_store() {
-    let directory = std::env::var("LONGSHORE_SMALL_DIRECTORY").unwrap();
-    let store = FileStore::open(Path::new(&directory)).await.unwrap();
-    crate::store::suite::run_full(Arc::new(store)).await;
-    assert_eq!(std::fs::read_dir(Path::new(&directory).join(".tmp")).unwrap().count(), 0);
 }

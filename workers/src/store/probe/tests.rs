@@ -1,3 +1,5 @@
+//! The probe against stores that lie.
+
 use super::*;
 use crate::store::{Entry, file::FileStore, suite};
 use async_trait::async_trait;
