@@ -1,3 +1,5 @@
+//! Differences as values, and the transaction on SQLite.
+
 use super::*;
 use crate::database::{Database, Failed};
 use longshore_schema::tables::{operation, place as place_table, reservation, site as site_table, tenant_user};

@@ -1,3 +1,5 @@
+//! The site file applied to a real database and a real directory: founded once, refused when foreign.
+
 use super::*;
 use longshore_schema::fault::code;
 
