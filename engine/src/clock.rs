@@ -93,7 +93,7 @@ fn due_event(owner: &operation::Model, row: &step::Model) -> anyhow::Result<Opti
             Some(Pace::Long { .. }) => Some(Event::Unstarted { attempt: attempt(track.n, way) }),
             Some(Pace::Short { .. }) | None => Some(Event::LeaseLost { attempt: attempt(track.n, way) }),
         },
-        StepState::Planned | StepState::Done { .. } | StepState::Faulted | StepState::Undone | StepState::Abandoned => None,
+        StepState::Planned | StepState::Done | StepState::Faulted | StepState::Undone | StepState::Abandoned => None,
     })
 }
 

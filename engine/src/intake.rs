@@ -3,6 +3,7 @@
 
 use crate::{
     command::{Command, refused},
+    database::Failed,
     journal::{Item, Journal},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -87,6 +88,10 @@ impl Intake {
         }
         match self.journal.absorb(Item::Report(Arc::new(report))).await {
             Ok(_) => delivery.receipt.ack(),
+            Err(error) if matches!(error.downcast_ref(), Some(Failed::Internal(_))) => {
+                // Trying again can't help. A renewal that isn't answered fences its worker.
+                self.bury(delivery, &Fault::permanent(code::INTERNAL, format!("{error:#}"))).await;
+            }
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "a report could not be absorbed; it is delivered again");
                 back_later(delivery).await;

@@ -5,11 +5,15 @@
 //! half-way too. **Invariant**: nothing is sent again or undone while an attempt may still act; the events
 //! `Reported`, `Unstarted` and `LeaseLost` are what says that it can't.
 
+mod asked;
+mod drive;
+mod event;
 mod step;
 #[cfg(test)]
 mod tests;
 
 use crate::plan::{EngineStep, Plan, Work};
+pub use event::{Effect, Event, Ignored};
 use longshore_schema::{
     fault::{Class, Fault, code},
     ids::OperationId,
@@ -77,125 +81,6 @@ pub struct Operation {
     pub needs_attention: bool,
 }
 
-/// Something that happened. Stored in the history as it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
-    /// The command was accepted.
-    Accepted,
-    /// An engine step was done in this transaction.
-    Performed {
-        /// The step.
-        seq: u16,
-        /// Its output.
-        output: Value,
-    },
-    /// An engine step can't be done: it waits for a place, or fails.
-    Refused {
-        /// The step.
-        seq: u16,
-        /// Why.
-        fault: Fault,
-        /// The place whose space it waits for; `None`: it fails.
-        waits_for: Option<String>,
-    },
-    /// There may be room now.
-    Woken,
-    /// A worker wants to start a long step.
-    Started {
-        /// Which attempt.
-        attempt: Attempt,
-        /// Who.
-        worker: String,
-    },
-    /// An attempt ended.
-    Reported {
-        /// Which.
-        attempt: Attempt,
-        /// Who.
-        worker: String,
-        /// How.
-        result: Outcome,
-    },
-    /// An attempt was taken back before anyone could start it, or nobody started it in time and nobody can any more.
-    Unstarted {
-        /// Which.
-        attempt: Attempt,
-    },
-    /// An attempt may have run and will not report: its lease, or its bound, is over.
-    LeaseLost {
-        /// Which.
-        attempt: Attempt,
-    },
-    /// The pause before an attempt is over.
-    TimerFired {
-        /// Which.
-        attempt: Attempt,
-    },
-    /// The operation's deadline passed.
-    DeadlinePassed,
-    /// Someone asked to cancel.
-    CancelRequested,
-    /// Someone asked to destroy.
-    DestroyRequested {
-        /// Whether the object is held at this moment.
-        held: bool,
-    },
-    /// The last hold went.
-    HoldsGone,
-    /// An operator asked to try again now.
-    RetryRequested,
-    /// An operator gave the undo up.
-    AbandonRequested {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// What follows from a transition: stored with the new state in one transaction, done after the commit.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
-    /// Send this attempt.
-    Send(Attempt),
-    /// Send this attempt after a pause that grows with the failures.
-    Pause {
-        /// Which.
-        attempt: Attempt,
-        /// Failures in a row, from 1; 0: nothing failed, the step just wasn't started.
-        failures: u32,
-    },
-    /// The attempt should stop; it is over only when it reports, or when its lease is.
-    Abort(Attempt),
-    /// Grant the attempt to the worker that wants to start it.
-    Grant(Attempt),
-    /// Do this engine step in this transaction; `Performed` or `Refused` follows.
-    Perform {
-        /// The step's place in the plan.
-        seq: u16,
-    },
-    /// Tell the world the new state.
-    Announce,
-    /// The operation is over: give back claims, holds and bytes; write down what may remain.
-    Release {
-        /// What may remain of steps whose undo was given up.
-        remains: Vec<u16>,
-    },
-}
-
-/// The event does not apply to the state: late, repeated, or senseless. Nothing changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Ignored {
-    /// A message about an attempt that isn't current.
-    #[error("not the current attempt")]
-    Stale,
-    /// The point of no return is behind.
-    #[error("past the point of no return")]
-    TooLate,
-    /// The state doesn't allow it, or it is so already.
-    #[error("does not apply in this state")]
-    NoEffect,
-}
-
 /// Applies `event`. On `Ignored` the operation is as it was.
 pub fn transition(operation: &mut Operation, event: &Event) -> Result<Vec<Effect>, Ignored> {
     let before = operation.state;
@@ -255,12 +140,9 @@ impl Operation {
         }
     }
 
-    /// The output of a step that is done.
+    /// The output of a step that was done.
     pub fn output_of(&self, seq: u16) -> Option<&Value> {
-        match &self.steps.get(usize::from(seq))?.state {
-            StepState::Done { output } => Some(output),
-            _ => None,
-        }
+        self.steps.get(usize::from(seq))?.output.as_ref()
     }
 
     /// The current attempt of a step that a worker has, or will have.
@@ -291,7 +173,7 @@ impl Operation {
         if self.plan.steps.get(usize::from(seq)).is_some_and(|it| it.work == Work::Engine(EngineStep::Publish)) {
             self.output = Some(output.clone());
         }
-        self.steps[usize::from(seq)].state = StepState::Done { output: output.clone() };
+        self.done(usize::from(seq), output);
         self.forward(effects);
         Ok(())
     }
@@ -308,7 +190,7 @@ impl Operation {
     /// The engine step that is next to be done, while going forward.
     fn expect_engine_step(&self, seq: u16) -> Result<(), Ignored> {
         let forward = matches!(self.state, State::Allocated | State::Copying);
-        let next = self.steps.iter().position(|it| !matches!(it.state, StepState::Done { .. }));
+        let next = self.steps.iter().position(|it| !matches!(it.state, StepState::Done));
         let engine = self.plan.steps.get(usize::from(seq)).is_some_and(|it| matches!(it.work, Work::Engine(_)));
         (forward && engine && next == Some(usize::from(seq))).then_some(()).ok_or(Ignored::NoEffect)
     }
@@ -358,7 +240,7 @@ impl Operation {
                 );
             }
             Way::Do | Way::Probe => {
-                self.steps[seq].state = StepState::Done { output: output.clone() };
+                self.done(seq, output);
                 if self.is_committed() {
                     self.stop = None;
                     self.fault = None;
@@ -433,219 +315,5 @@ impl Operation {
             }
             _ => Err(Ignored::Stale),
         }
-    }
-
-    /// Cancel and deadline.
-    fn stop(&mut self, fault: Fault, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
-        match self.state {
-            State::Allocated | State::Copying if self.is_committed() => Err(Ignored::TooLate),
-            State::Ready => Err(Ignored::TooLate),
-            State::Allocated | State::Copying => {
-                if self.stop.is_some() {
-                    return Err(Ignored::NoEffect);
-                }
-                match self.commit_under_way() {
-                    Some(seq) => self.stop_commit(seq, fault, effects),
-                    None => self.turn_back(fault, effects),
-                }
-                Ok(())
-            }
-            State::Destroying(_) | State::Destroyed | State::Failed => Err(Ignored::NoEffect),
-        }
-    }
-
-    /// The commit step may take effect at any moment: only the probe can tell.
-    fn stop_commit(&mut self, seq: usize, fault: Fault, effects: &mut Vec<Effect>) {
-        self.stop = Some(fault);
-        match self.steps[seq].state {
-            StepState::Resting { way: Way::Do } => self.send(seq, Way::Probe, effects),
-            _ => effects.extend(self.attempt(seq).map(Effect::Abort)),
-        }
-    }
-
-    fn destroy(&mut self, held: bool, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
-        match self.state {
-            State::Allocated | State::Copying => match self.stop(Fault::cancelled("its destruction was asked for"), effects) {
-                Err(Ignored::TooLate) if !self.destroy_requested => {
-                    self.destroy_requested = true;
-                    Ok(())
-                }
-                Ok(()) => {
-                    // If the commit took effect all the same, it is destroyed once it is Ready.
-                    self.destroy_requested = self.stop.is_some();
-                    Ok(())
-                }
-                other => other,
-            },
-            State::Ready if held && self.destroy_requested => Err(Ignored::NoEffect),
-            State::Ready if held => {
-                self.destroy_requested = true;
-                Ok(())
-            }
-            State::Ready => {
-                self.tear_down(effects);
-                Ok(())
-            }
-            State::Destroying(_) | State::Destroyed | State::Failed => Err(Ignored::NoEffect),
-        }
-    }
-
-    fn holds_gone(&mut self, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
-        if self.state != State::Ready || !self.destroy_requested {
-            return Err(Ignored::NoEffect);
-        }
-        self.tear_down(effects);
-        Ok(())
-    }
-
-    fn retry(&mut self, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
-        let resting = self.steps.iter().position(|it| matches!(it.state, StepState::Resting { .. }));
-        let seq = resting.ok_or(Ignored::NoEffect)?;
-        let StepState::Resting { way } = self.steps[seq].state else { return Err(Ignored::NoEffect) };
-        self.needs_attention = false;
-        self.steps[seq].failures = 0;
-        self.send(seq, way, effects);
-        Ok(())
-    }
-
-    fn abandon(&mut self, reason: &str, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
-        if !matches!(self.state, State::Destroying(_)) {
-            return Err(Ignored::NoEffect);
-        }
-        effects.extend(self.current().map(Effect::Abort));
-        let State::Destroying(end) = self.state else { return Err(Ignored::NoEffect) };
-        for (track, planned) in self.steps.iter_mut().zip(&self.plan.steps) {
-            if !track.state.is_clean() {
-                track.state = if planned.needs_undo(end) { StepState::Abandoned } else { StepState::Undone };
-            }
-        }
-        self.fault = Some(Fault::permanent(code::ABANDONED, reason));
-        self.backward(effects);
-        Ok(())
-    }
-
-    fn expect_attempt(&self, attempt: Attempt) -> Result<usize, Ignored> {
-        let seq = usize::from(attempt.seq);
-        let current = self.attempt(seq).filter(|_| self.steps[seq].state.is_out());
-        (current == Some(attempt)).then_some(seq).ok_or(Ignored::Stale)
-    }
-
-    fn is_commit(&self, seq: usize) -> bool {
-        self.plan.commit.is_some_and(|commit| usize::from(commit) == seq)
-    }
-
-    /// Whether the commit step is done: the operation will be finished, never undone.
-    fn is_committed(&self) -> bool {
-        let commit = self.plan.commit.and_then(|seq| self.steps.get(usize::from(seq)));
-        commit.is_some_and(|it| matches!(it.state, StepState::Done { .. }))
-    }
-
-    /// The commit step, if one of its attempts was sent and none reported success.
-    fn commit_under_way(&self) -> Option<usize> {
-        let seq = usize::from(self.plan.commit?);
-        match self.steps.get(seq)?.state {
-            StepState::Sent { .. } | StepState::Running { .. } | StepState::Resting { .. } => Some(seq),
-            StepState::Planned | StepState::Done { .. } | StepState::Faulted | StepState::Undone | StepState::Abandoned => None,
-        }
-    }
-
-    fn send(&mut self, seq: usize, way: Way, effects: &mut Vec<Effect>) {
-        let track = &mut self.steps[seq];
-        track.n += 1;
-        track.state = StepState::Sent { way };
-        if self.state == State::Allocated && !self.plan.steps[seq].looks {
-            self.state = State::Copying;
-        }
-        effects.extend(self.attempt(seq).map(Effect::Send));
-    }
-
-    fn pause(&mut self, seq: usize, way: Way, failures: u32, effects: &mut Vec<Effect>) {
-        self.steps[seq].state = StepState::Resting { way };
-        if let Some(now) = self.attempt(seq) {
-            effects.push(Effect::Pause { attempt: Attempt { n: now.n + 1, ..now }, failures });
-        }
-    }
-
-    /// After a step was done: forward, or, if the operation turned back meanwhile, backward.
-    fn go_on(&mut self, effects: &mut Vec<Effect>) {
-        match self.state {
-            State::Destroying(_) => self.backward(effects),
-            State::Allocated | State::Copying => match self.stop.take() {
-                Some(fault) => self.turn_back(fault, effects),
-                None => self.forward(effects),
-            },
-            State::Ready | State::Destroyed | State::Failed => (),
-        }
-    }
-
-    /// Starts the next step; Ready when there is none.
-    fn forward(&mut self, effects: &mut Vec<Effect>) {
-        let next = self.steps.iter().position(|it| !matches!(it.state, StepState::Done { .. }));
-        let Some(seq) = next else {
-            self.state = State::Ready;
-            self.fault = None;
-            return;
-        };
-        match &self.plan.steps[seq].work {
-            Work::Engine(_) => effects.extend(u16::try_from(seq).ok().map(|seq| Effect::Perform { seq })),
-            Work::Worker(_) => self.send(seq, Way::Do, effects),
-        }
-    }
-
-    /// From now on it goes back, to Failed.
-    fn turn_back(&mut self, fault: Fault, effects: &mut Vec<Effect>) {
-        self.fault = Some(fault);
-        self.stop = None;
-        self.waiting_for = None;
-        let untouched = self.state == State::Allocated;
-        if untouched {
-            effects.extend(self.current().map(Effect::Abort));
-            for track in &mut self.steps {
-                track.state = StepState::Undone;
-            }
-            self.state = State::Failed;
-            return;
-        }
-        self.state = State::Destroying(End::Failed);
-        match self.current() {
-            Some(attempt) => effects.push(Effect::Abort(attempt)), // its end is awaited
-            None => self.backward(effects),
-        }
-    }
-
-    /// A Ready object goes.
-    fn tear_down(&mut self, effects: &mut Vec<Effect>) {
-        self.state = State::Destroying(End::Destroyed);
-        self.backward(effects);
-    }
-
-    /// Undoes the last step that may have left something; the end when there is none.
-    fn backward(&mut self, effects: &mut Vec<Effect>) {
-        let State::Destroying(end) = self.state else { return };
-        while let Some(seq) = self.steps.iter().rposition(|it| !it.state.is_clean()) {
-            let planned = &self.plan.clone().steps[seq];
-            match &self.steps[seq].state {
-                StepState::Done { .. } | StepState::Faulted if planned.needs_undo(end) => {
-                    self.send(seq, Way::Undo, effects);
-                    return;
-                }
-                StepState::Done { .. } | StepState::Faulted | StepState::Resting { way: Way::Do } => {
-                    let undo = planned.needs_undo(end) && matches!(self.steps[seq].state, StepState::Resting { .. });
-                    self.steps[seq].state = if undo { StepState::Faulted } else { StepState::Undone };
-                }
-                StepState::Sent { .. } | StepState::Running { .. } | StepState::Resting { .. } => return,
-                StepState::Planned | StepState::Undone | StepState::Abandoned => return,
-            }
-        }
-        self.state = match end {
-            End::Failed => State::Failed,
-            End::Destroyed => State::Destroyed,
-        };
-        self.needs_attention = false;
-    }
-
-    fn abandoned(&self) -> Vec<u16> {
-        let steps = self.steps.iter().enumerate().filter(|(_, it)| it.state == StepState::Abandoned);
-        steps.filter_map(|(seq, _)| u16::try_from(seq).ok()).collect()
     }
 }

@@ -25,6 +25,9 @@ pub async fn record(
     operation: OperationId,
     sealed: &[Sealed],
 ) -> Result<(), Failed> {
+    // A pack that two attempts found is named twice.
+    let sealed: std::collections::BTreeMap<_, _> = sealed.iter().map(|it| (&it.id, it)).collect();
+    let sealed: Vec<&Sealed> = sealed.into_values().collect();
     for chunk in sealed.chunks(CHUNK) {
         let ids: Vec<String> = chunk.iter().map(|it| it.id.to_string()).collect();
         let known: Vec<String> = pack::Entity::find()
@@ -35,7 +38,7 @@ pub async fn record(
             .all(tx)
             .await?;
         let new: Vec<&Sealed> =
-            chunk.iter().filter(|it| it.id.operation == operation && !known.contains(&it.id.to_string())).collect();
+            chunk.iter().copied().filter(|it| it.id.operation == operation && !known.contains(&it.id.to_string())).collect();
         if new.is_empty() {
             continue;
         }

@@ -11,11 +11,10 @@ use crate::{
 use longshore_courier::{Delivery, Inbox};
 use longshore_schema::{
     step::{Pace, StepMessage},
-    wire::{Report, names},
+    wire::Report,
 };
 use std::sync::Arc;
 use tracing::Instrument as _;
-
 
 /// Consumes the queue until the worker is asked to stop. The engine declares it, at the latest when the worker
 /// has announced itself, so a queue that isn't there is tried again at the next welcome.

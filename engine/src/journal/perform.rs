@@ -138,8 +138,8 @@ impl Unit<'_> {
         let place = place::Entity::find().filter(place::Column::Name.eq(store)).one(self.tx).await?;
         let place = place.ok_or_else(|| anyhow::anyhow!("store {store} is gone"))?;
         let due = packs::begin_deleting(self.tx, self.now, place.id, 2000).await?;
-        let mut chosen = sweep::Chosen::default();
-        chosen.packs = due.iter().filter_map(|it| longshore_schema::ids::PackId::of_key(&format!("packs/{}", it.id))).collect();
+        let packs = due.iter().filter_map(|it| longshore_schema::ids::PackId::of_key(&format!("packs/{}", it.id))).collect();
+        let mut chosen = sweep::Chosen { packs, objects: vec![] };
         let unknown: Vec<Sealed> = packs::unknown(self.tx, &listed.packs).await?.into_iter().cloned().collect();
         let mut owners: Vec<OperationId> = unknown.iter().map(|it| it.id.operation).collect();
         owners.extend(&listed.objects);

@@ -102,14 +102,14 @@ fn track_of(row: &step::Model) -> anyhow::Result<Track> {
         "sent" => StepState::Sent { way },
         "running" => StepState::Running { way, worker: row.worker.clone().unwrap_or_default() },
         "resting" => StepState::Resting { way },
-        "done" => StepState::Done { output: row.output.clone().unwrap_or(Value::Null) },
+        "done" => StepState::Done,
         "faulted" => StepState::Faulted,
         "undone" => StepState::Undone,
         "abandoned" => StepState::Abandoned,
         other => return Err(anyhow!("a step is in state {other}, which this version doesn't know")),
     };
     let fault = row.fault.as_ref().map(|it| from_json::<Fault>("fault", it)).transpose()?;
-    Ok(Track { state, n: u32::try_from(row.attempt)?, failures: u32::try_from(row.failures)?, fault })
+    Ok(Track { state, n: u32::try_from(row.attempt)?, failures: u32::try_from(row.failures)?, fault, output: row.output.clone() })
 }
 
 /// What the database knows about a step.
@@ -136,15 +136,15 @@ pub fn put_operation(row: &mut operation::Model, operation: &Operation) -> anyho
 /// A step's row.
 pub fn step_row(operation: &Operation, seq: usize, delivery: &Delivery, priority: i16) -> anyhow::Result<step::Model> {
     let (planned, track) = (&operation.plan.steps[seq], &operation.steps[seq]);
-    let (state, worker, output) = match &track.state {
-        StepState::Planned => ("planned", None, None),
-        StepState::Sent { .. } => ("sent", None, None),
-        StepState::Running { worker, .. } => ("running", Some(worker.clone()), None),
-        StepState::Resting { .. } => ("resting", None, None),
-        StepState::Done { output } => ("done", None, Some(output.clone())),
-        StepState::Faulted => ("faulted", None, None),
-        StepState::Undone => ("undone", None, None),
-        StepState::Abandoned => ("abandoned", None, None),
+    let (state, worker) = match &track.state {
+        StepState::Planned => ("planned", None),
+        StepState::Sent { .. } => ("sent", None),
+        StepState::Running { worker, .. } => ("running", Some(worker.clone())),
+        StepState::Resting { .. } => ("resting", None),
+        StepState::Done => ("done", None),
+        StepState::Faulted => ("faulted", None),
+        StepState::Undone => ("undone", None),
+        StepState::Abandoned => ("abandoned", None),
     };
     let queue = match &planned.work {
         Work::Engine(_) => String::new(),
@@ -165,7 +165,7 @@ pub fn step_row(operation: &Operation, seq: usize, delivery: &Delivery, priority
         due_at: delivery.due_at,
         done_bytes: delivery.done_bytes,
         total_bytes: delivery.total_bytes,
-        output,
+        output: track.output.clone(),
         fault: track.fault.as_ref().map(serde_json::to_value).transpose()?,
     })
 }

@@ -19,6 +19,8 @@ pub struct Track {
     pub failures: u32,
     /// The last fault.
     pub fault: Option<Fault>,
+    /// What it reported when it was done; kept while it is undone, since its undo may need it.
+    pub output: Option<Value>,
 }
 
 /// Where a step is.
@@ -46,10 +48,7 @@ pub enum StepState {
         way: Way,
     },
     /// Done.
-    Done {
-        /// What it reported.
-        output: Value,
-    },
+    Done,
     /// It won't be tried again, and may have run in part.
     Faulted,
     /// Nothing of it is left.
@@ -65,7 +64,7 @@ impl StepState {
             StepState::Sent { .. } | StepState::Running { .. } => true,
             StepState::Planned
             | StepState::Resting { .. }
-            | StepState::Done { .. }
+            | StepState::Done
             | StepState::Faulted
             | StepState::Undone
             | StepState::Abandoned => false,
@@ -79,7 +78,7 @@ impl StepState {
             StepState::Sent { .. }
             | StepState::Running { .. }
             | StepState::Resting { .. }
-            | StepState::Done { .. }
+            | StepState::Done
             | StepState::Faulted => false,
         }
     }
@@ -88,7 +87,7 @@ impl StepState {
     pub fn way(&self) -> Option<Way> {
         match self {
             StepState::Sent { way } | StepState::Running { way, .. } | StepState::Resting { way } => Some(*way),
-            StepState::Planned | StepState::Done { .. } | StepState::Faulted | StepState::Undone | StepState::Abandoned => None,
+            StepState::Planned | StepState::Done | StepState::Faulted | StepState::Undone | StepState::Abandoned => None,
         }
     }
 }

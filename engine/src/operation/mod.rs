@@ -63,12 +63,14 @@ pub enum WhenFull {
     Refuse,
 }
 
+type PlanOf = fn(&Value, &World, &Asked) -> Result<(Plan, About), Fault>;
+
 /// An entry of the registry.
 pub struct Kind {
     /// As in commands.
     pub name: &'static str,
     touches: fn(&Value, &str) -> Result<Vec<Touch>, Fault>,
-    plan: fn(&Value, &World, &Asked) -> Result<(Plan, About), Fault>,
+    plan: PlanOf,
     output: fn(&Value, &machine::Operation) -> Value,
     schema: fn() -> Schema,
 }

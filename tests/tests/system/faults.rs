@@ -70,7 +70,10 @@ async fn a_missing_volume_or_snapshot_or_a_bad_image_fails_and_leaves_nothing() 
     std::fs::write(rig.volume("evil"), b"QFI\xfb\0\0\0\x03 and nothing that makes sense").unwrap();
     assert_eq!(fails(&rig, "backup-snapshot", backup_body("evil", None)).await, "image.invalid");
     let overlay = rig.volume("overlay");
-    crate::rig::tool("qemu-img", &["create", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", "-u", overlay.to_str().unwrap(), "1M"]);
+    crate::rig::tool(
+        "qemu-img",
+        &["create", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", "-u", overlay.to_str().unwrap(), "1M"],
+    );
     assert_eq!(fails(&rig, "backup-snapshot", backup_body("overlay", None)).await, "image.invalid");
     assert_eq!(rig.keys().await.into_keys().filter(|it| !it.contains("aborted")).collect::<Vec<_>>(), ["store.json"]);
     rig.assert_clean().await;
@@ -102,7 +105,8 @@ async fn a_flipped_bit_or_a_cut_object_is_found_and_never_becomes_a_volume() {
     let rig = Rig::new(Parts::Embedded).await;
     make_volume(&rig.volume("disk"), "raw", &noise(1, 3 << 20));
     let backup = rig.backup("disk", None).await;
-    let keys: Vec<_> = rig.keys().await.into_iter().filter(|(key, _)| key.starts_with("packs/") || key.ends_with(".manifest")).collect();
+    let keys: Vec<_> =
+        rig.keys().await.into_iter().filter(|(key, _)| key.starts_with("packs/") || key.ends_with(".manifest")).collect();
     assert!(keys.len() >= 2, "{keys:?}");
     for (key, bytes) in keys {
         let whole = rig.store.get(&key, 0..bytes).await.unwrap();
@@ -125,7 +129,7 @@ async fn a_flipped_bit_or_a_cut_object_is_found_and_never_becomes_a_volume() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_store_refuses_or_lets_wait_and_the_waiting_go_on_when_there_is_room() {
-    let options = Options { store_capacity: "12 MiB", ..Options::new(Parts::Embedded) };
+    let options = Options { store_capacity: "8 MiB", ..Options::new(Parts::Embedded) };
     let rig = Rig::with(options).await;
     make_volume(&rig.volume("one"), "raw", &noise(1, 5 << 20));
     make_volume(&rig.volume("two"), "raw", &noise(2, 5 << 20));
@@ -143,7 +147,8 @@ async fn a_full_store_refuses_or_lets_wait_and_the_waiting_go_on_when_there_is_r
         })
         .await;
     assert_eq!(view.state, "allocated");
-    let cancelled = rig.accepted("backup-snapshot", json!({"zone": "z1", "pool": "fast", "volume": "giant", "store": "main"})).await;
+    let cancelled =
+        rig.accepted("backup-snapshot", json!({"zone": "z1", "pool": "fast", "volume": "giant", "store": "main"})).await;
     rig.in_state(cancelled, "failed").await;
     rig.destroyed(one.id).await;
     rig.in_state(waits, "ready").await;

@@ -1,7 +1,11 @@
 //! Whole-system tests, on real services; `cargo xtask test` starts those and runs these.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what isn't there is a failure")]
+
+mod backends;
 mod faults;
 mod generic;
+mod requests;
 mod rig;
 mod services;
 mod walkthrough;

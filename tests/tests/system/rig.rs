@@ -40,7 +40,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// What a rig is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parts {
+pub(crate) enum Parts {
     /// SQLite, channels, a directory.
     Embedded,
     /// PostgreSQL, RabbitMQ, S3.
@@ -48,18 +48,18 @@ pub enum Parts {
 }
 
 /// How a rig differs from the usual.
-pub struct Options {
-    pub parts: Parts,
-    pub config: Config,
-    pub engines: usize,
-    pub store_capacity: &'static str,
-    pub pool_capacity: &'static str,
-    pub grace_s: u32,
-    pub between: Option<Arc<dyn Between>>,
+pub(crate) struct Options {
+    pub(crate) parts: Parts,
+    pub(crate) config: Config,
+    pub(crate) engines: usize,
+    pub(crate) store_capacity: &'static str,
+    pub(crate) pool_capacity: &'static str,
+    pub(crate) grace_s: u32,
+    pub(crate) between: Option<Arc<dyn Between>>,
 }
 
 impl Options {
-    pub fn new(parts: Parts) -> Options {
+    pub(crate) fn new(parts: Parts) -> Options {
         // Times that let a test see the second try; leases stay long enough for a machine with two busy cores.
         let config = Config {
             start_window_s: 20,
@@ -75,27 +75,25 @@ impl Options {
     }
 }
 
-pub struct Rig {
-    pub dir: tempfile::TempDir,
-    pub database: Database,
-    pub site: Site,
-    pub store: Arc<dyn Store>,
+pub(crate) struct Rig {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) database: Database,
+    pub(crate) store: Arc<dyn Store>,
     control: Arc<dyn Courier>,
     reply_to: String,
     replies: Mutex<Box<dyn Inbox>>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<anyhow::Result<()>>>,
-    pub bucket: Option<Bucket>,
 }
 
 type Connect = Box<dyn Fn(&'static str) -> BoxFuture<'static, Arc<dyn Courier>> + Send + Sync>;
 
 impl Rig {
-    pub async fn new(parts: Parts) -> Rig {
+    pub(crate) async fn new(parts: Parts) -> Rig {
         Rig::with(Options::new(parts)).await
     }
 
-    pub async fn with(options: Options) -> Rig {
+    pub(crate) async fn with(options: Options) -> Rig {
         // `RUST_LOG=debug` shows what happens; a second test's try is refused.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
@@ -148,7 +146,7 @@ impl Rig {
         let replies = Queue::Own { name: reply_to.clone(), exchange: String::new(), routing_keys: vec![] };
         control.declare(&[replies]).await.unwrap();
         let replies = Mutex::new(control.consume(&reply_to, 100).await.unwrap());
-        let rig = Rig { dir, database, site, store, control, reply_to, replies, stop, tasks, bucket };
+        let rig = Rig { dir, database, store, control, reply_to, replies, stop, tasks };
         rig.until("the worker reaches pool and store", async || {
             let now = longshore_engine::database::now(rig.database.read()).await.unwrap();
             let workers = audit::workers(rig.database.read(), now).await.unwrap();
@@ -159,22 +157,22 @@ impl Rig {
     }
 
     /// A file of the pool.
-    pub fn volume(&self, name: &str) -> PathBuf {
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
         self.dir.path().join("pool").join(name)
     }
 
     /// Publishes a command and waits for its reply.
-    pub async fn submit(&self, kind: &str, body: Value) -> Reply {
+    pub(crate) async fn submit(&self, kind: &str, body: Value) -> Reply {
         self.submit_as(&unique("message"), kind, body).await
     }
 
-    pub async fn submit_as(&self, message_id: &str, kind: &str, body: Value) -> Reply {
+    pub(crate) async fn submit_as(&self, message_id: &str, kind: &str, body: Value) -> Reply {
         let properties = Properties { message_id: Some(message_id.into()), ..Properties::default() };
         serde_json::from_value(self.send(kind, body.to_string(), properties).await).unwrap()
     }
 
     /// Publishes anything as a command and waits for the reply.
-    pub async fn send(&self, kind: &str, body: impl Into<bytes::Bytes>, properties: Properties) -> Value {
+    pub(crate) async fn send(&self, kind: &str, body: impl Into<bytes::Bytes>, properties: Properties) -> Value {
         let correlation_id = unique("correlation");
         let properties = Properties {
             reply_to: Some(self.reply_to.clone()),
@@ -198,38 +196,38 @@ impl Rig {
     }
 
     /// Submits a command that must be accepted.
-    pub async fn accepted(&self, kind: &str, body: Value) -> OperationId {
+    pub(crate) async fn accepted(&self, kind: &str, body: Value) -> OperationId {
         let reply = self.submit(kind, body).await;
         assert!(reply.accepted, "{kind}: {:?}", reply.fault);
         reply.operation.unwrap()
     }
 
     /// Submits a command and waits until it is Ready.
-    pub async fn ready(&self, kind: &str, body: Value) -> OperationView {
+    pub(crate) async fn ready(&self, kind: &str, body: Value) -> OperationView {
         let id = self.accepted(kind, body).await;
         self.in_state(id, "ready").await
     }
 
-    pub async fn backup(&self, volume: &str, snapshot: Option<&str>) -> OperationView {
+    pub(crate) async fn backup(&self, volume: &str, snapshot: Option<&str>) -> OperationView {
         self.ready("backup-snapshot", backup_body(volume, snapshot)).await
     }
 
-    pub async fn restore(&self, from: OperationId, volume: &str, format: &str) -> OperationView {
+    pub(crate) async fn restore(&self, from: OperationId, volume: &str, format: &str) -> OperationView {
         self.ready("create-volume", restore_body(from, volume, format)).await
     }
 
-    pub async fn destroyed(&self, id: OperationId) -> OperationView {
+    pub(crate) async fn destroyed(&self, id: OperationId) -> OperationView {
         let reply = self.submit("destroy", json!({"operation": id})).await;
         assert!(reply.accepted, "{:?}", reply.fault);
         self.in_state(id, "destroyed").await
     }
 
-    pub async fn show(&self, id: OperationId) -> OperationView {
+    pub(crate) async fn show(&self, id: OperationId) -> OperationView {
         audit::show(self.database.read(), id).await.unwrap().expect("the operation")
     }
 
     /// Waits for a state; another final one is a failure.
-    pub async fn in_state(&self, id: OperationId, state: &str) -> OperationView {
+    pub(crate) async fn in_state(&self, id: OperationId, state: &str) -> OperationView {
         self.until(&format!("{id} is {state}"), async || {
             let view = self.show(id).await;
             let over = ["ready", "failed", "destroyed"].contains(&view.state.as_str());
@@ -241,7 +239,7 @@ impl Rig {
     }
 
     /// Waits for a condition.
-    pub async fn until<T>(&self, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         let wait = async {
             loop {
@@ -264,7 +262,7 @@ impl Rig {
     }
 
     /// Nothing of dead operations is left anywhere, and the books agree with what there is.
-    pub async fn assert_clean(&self) {
+    pub(crate) async fn assert_clean(&self) {
         let db = self.database.read();
         self.until("queues are empty", async || {
             let busy = queue::Entity::find().filter(queue::Column::Unstarted.ne(0)).all(db).await.unwrap();
@@ -282,7 +280,7 @@ impl Rig {
     }
 
     /// The totals of every place are the sums of the rows that they stand for.
-    pub async fn assert_books(&self) {
+    pub(crate) async fn assert_books(&self) {
         let db = self.database.read();
         let (packs, reservations) =
             (pack::Entity::find().all(db).await.unwrap(), reservation::Entity::find().all(db).await.unwrap());
@@ -297,14 +295,14 @@ impl Rig {
     }
 
     /// Keys in the store with their lengths.
-    pub async fn keys(&self) -> BTreeMap<String, u64> {
+    pub(crate) async fn keys(&self) -> BTreeMap<String, u64> {
         use futures::TryStreamExt;
         let entries: Vec<_> = self.store.list("").try_collect().await.unwrap();
         entries.into_iter().map(|it| (it.key, it.bytes)).collect()
     }
 
     /// Stops everything as SIGTERM does, and checks that it ends well.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.cancel();
         for task in self.tasks {
             tokio::time::timeout(LIMIT, task).await.expect("a clean end").unwrap().unwrap();
@@ -312,7 +310,7 @@ impl Rig {
     }
 }
 
-pub fn backup_body(volume: &str, snapshot: Option<&str>) -> Value {
+pub(crate) fn backup_body(volume: &str, snapshot: Option<&str>) -> Value {
     let mut body = json!({"zone": "z1", "pool": "fast", "volume": volume, "store": "main"});
     if let Some(snapshot) = snapshot {
         body["snapshot"] = snapshot.into();
@@ -320,7 +318,7 @@ pub fn backup_body(volume: &str, snapshot: Option<&str>) -> Value {
     body
 }
 
-pub fn restore_body(from: OperationId, volume: &str, format: &str) -> Value {
+pub(crate) fn restore_body(from: OperationId, volume: &str, format: &str) -> Value {
     json!({"zone": "z1", "from": from, "pool": "fast", "volume": volume, "format": format})
 }
 
@@ -363,13 +361,13 @@ async fn apply(database: &Database, wanted: &Site) -> Arc<dyn Store> {
 }
 
 /// Names of all files of a folder.
-pub fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     entries.map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// Runs a tool to its end; its failure is the test's.
-pub fn tool(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{program} {arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
@@ -377,7 +375,7 @@ pub fn tool(program: &str, arguments: &[&str]) -> String {
 }
 
 /// A qcow2 or raw volume with that content.
-pub fn make_volume(path: &Path, format: &str, content: &[u8]) {
+pub(crate) fn make_volume(path: &Path, format: &str, content: &[u8]) {
     let raw = path.with_extension("tmp-raw");
     std::fs::write(&raw, content).unwrap();
     tool("qemu-img", &["convert", "-f", "raw", "-O", format, raw.to_str().unwrap(), path.to_str().unwrap()]);
@@ -385,7 +383,7 @@ pub fn make_volume(path: &Path, format: &str, content: &[u8]) {
 }
 
 /// What a guest sees of a volume.
-pub fn content(path: &Path, format: &str) -> Vec<u8> {
+pub(crate) fn content(path: &Path, format: &str) -> Vec<u8> {
     let raw = path.with_extension("tmp-content");
     tool("qemu-img", &["convert", "-f", format, "-O", "raw", path.to_str().unwrap(), raw.to_str().unwrap()]);
     let content = std::fs::read(&raw).unwrap();
@@ -394,7 +392,7 @@ pub fn content(path: &Path, format: &str) -> Vec<u8> {
 }
 
 /// Bytes that don't compress, the same for the same seed.
-pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     use rand::{RngExt, SeedableRng};
     let mut content = vec![0; bytes];
     rand::rngs::StdRng::seed_from_u64(seed).fill(&mut content[..]);

@@ -98,3 +98,20 @@ async fn a_destroyed_object_is_swept_and_its_bytes_come_back() {
     rig.assert_books().await;
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroyed_volume_is_removed_unless_it_is_somebody_elses_by_now() {
+    let rig = Rig::new(Parts::Embedded).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 1 << 20));
+    let backup = rig.backup("disk", None).await;
+    let ours = rig.restore(backup.id, "ours", "qcow2").await;
+    let theirs = rig.restore(backup.id, "theirs", "qcow2").await;
+    std::fs::remove_file(rig.volume("theirs")).unwrap();
+    std::fs::write(rig.volume("theirs"), b"precious").unwrap();
+    rig.destroyed(ours.id).await;
+    rig.destroyed(theirs.id).await;
+    assert!(!rig.volume("ours").exists());
+    assert_eq!(std::fs::read(rig.volume("theirs")).unwrap(), b"precious");
+    rig.assert_clean().await;
+    rig.end().await;
+}

@@ -119,6 +119,7 @@ fn pool(name: &str) -> Place {
         capacity: Size(1 << 40),
         overcommit: 1.0,
         threshold: 1.0,
+        backing_files: false,
     })
 }
 

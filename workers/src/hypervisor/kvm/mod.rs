@@ -20,8 +20,8 @@ mod writer;
 
 use super::{BlockRead, BlockWrite, Draft, Hypervisor};
 use async_trait::async_trait;
-use image::Backing;
 use directory::Directory;
+use image::Backing;
 use longshore_schema::{
     fault::{Fault, code},
     ids::OperationId,

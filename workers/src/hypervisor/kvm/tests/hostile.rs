@@ -203,7 +203,7 @@ async fn flipped_bytes_end_in_bytes_or_a_fault() {
             bad[at] = random.random();
         }
         std::fs::write(pool.path("volume"), &bad).unwrap();
-        let judged = super::super::image::Image::inspect(&directory, "volume");
+        let judged = super::super::image::Image::inspect(&directory, super::super::image::Backing::Pool, "volume");
         assert!(judged.as_ref().is_ok() || judged.as_ref().is_err_and(|it| it.code == code::IMAGE_INVALID), "{judged:?}");
         // What we take goes on to QEMU: it must say yes or no, and never leave us waiting.
         if judged.is_ok() && round % 50 == 0 {
