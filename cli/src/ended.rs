@@ -2,7 +2,7 @@
 //! the contract's list.
 
 use longshore_schema::{
-    fault::{Class, Fault, code},
+    fault::{Class, Fault, chain, code},
     ids::OperationId,
 };
 use serde_json::json;
@@ -108,14 +108,15 @@ impl Ended {
         }
     }
 
-    fn message(&self) -> String {
+    /// What happened, in one line.
+    pub(crate) fn message(&self) -> String {
         match self {
             Ended::Refused(fault) => format!("refused: {fault}"),
             Ended::Failed { operation, state, fault: Some(fault) } => format!("operation {operation} {}: {fault}", said(state)),
             Ended::Failed { operation, state, fault: None } => format!("operation {operation} {}", said(state)),
             Ended::Found(what) | Ended::Usage(what) => what.clone(),
             Ended::NotFound(operation) => format!("there is no operation {operation}"),
-            Ended::Unreachable(error) | Ended::Broken(error) => format!("{error:#}"),
+            Ended::Unreachable(error) | Ended::Broken(error) => chain(error.as_ref()),
             Ended::Interrupted(_) => "interrupted".into(),
             Ended::Unread => String::new(),
         }

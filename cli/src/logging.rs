@@ -7,9 +7,10 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// Starts logging. `filter` is as for `tracing`'s `EnvFilter`; without one, `verbose` counts: 0 says only what a person must look at.
 /// Everything else about an operation is in its history.
 pub(crate) fn start(filter: Option<&str>, verbose: u8, format: LogFormat) -> Result<(), Ended> {
+    // What lapin calls an error is a connection that ends; our supervisor says what comes of it.
     let level = match verbose {
-        0 => "error",
-        1 => "info,sea_orm_migration=warn",
+        0 => "error,lapin=off",
+        1 => "info,lapin=off,sea_orm_migration=warn",
         2 => "info,longshore=debug,longshore_engine=debug,longshore_workers=debug,longshore_courier=debug",
         _ => "debug",
     };

@@ -9,7 +9,8 @@ use crate::{
 use anyhow::Context;
 use longshore_courier::Courier;
 use longshore_engine::{audit, audit::OperationView, database::Database};
-use longshore_schema::{ids::OperationId, time::Timestamp};
+use longshore_schema::{ids::OperationId, tables::site, time::Timestamp};
+use sea_orm::EntityTrait;
 use std::sync::Arc;
 
 /// One run of the program.
@@ -37,7 +38,13 @@ impl Session {
     pub(crate) async fn reading(&self) -> Result<Database, Ended> {
         match self.settings.socket() {
             Some(_) => self.database().await,
-            None => Database::connect(&self.settings.database).await.map_err(Ended::Unreachable),
+            None => {
+                let database = Database::connect(&self.settings.database).await.map_err(Ended::Unreachable)?;
+                let migrated = site::Entity::find_by_id(1).one(database.read()).await;
+                let why = "read the site (an engine, or `longshore site apply`, brings a new database up to this version)";
+                migrated.context(why).map_err(Ended::Unreachable)?;
+                Ok(database)
+            }
         }
     }
 

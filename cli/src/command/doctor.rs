@@ -47,10 +47,10 @@ fn check_database(session: &Session, database: Result<&Database, &Ended>) -> Che
     let shown = hide_password(&session.settings.database);
     match database {
         Ok(_) => Check::ok("database", shown),
-        Err(Ended::Unreachable(error)) => {
-            Check::fail("database", format!("{shown}: {error:#}"), "set LONGSHORE_DATABASE, and see that the server runs")
+        Err(ended) => {
+            let next = "set LONGSHORE_DATABASE; see that the server runs, and that an engine was started on it once";
+            Check::fail("database", format!("{shown}: {}", ended.message()), next)
         }
-        Err(other) => Check::fail("database", format!("{shown}: {other:?}"), "set LONGSHORE_DATABASE"),
     }
 }
 
@@ -84,7 +84,7 @@ async fn check_broker(session: &Session) -> Check {
 async fn check_clock(database: &Database) -> Check {
     let now = match session::now(database).await {
         Ok(now) => now,
-        Err(error) => return Check::fail("clock", format!("the database's: {error:?}"), "was the database migrated?"),
+        Err(error) => return Check::fail("clock", format!("the database's: {}", error.message()), "was the database migrated?"),
     };
     let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_micros());
     let here = Timestamp(i64::try_from(here).unwrap_or(i64::MAX));
@@ -99,7 +99,7 @@ async fn check_clock(database: &Database) -> Check {
 async fn check_site(database: &Database) -> Vec<Check> {
     let known = match super::site::read(database).await {
         Ok(known) => known,
-        Err(error) => return vec![Check::fail("site", format!("{error:?}"), "start an engine once: it migrates the database")],
+        Err(error) => return vec![Check::fail("site", error.message(), "start an engine once: it migrates the database")],
     };
     if known.site.zones.is_empty() {
         return vec![Check::warn("site", "there is none", "describe zones, pools and stores: longshore site apply site.toml")];

@@ -1,4 +1,4 @@
-//! What a site file would change, from tables.
+//! Differences as values, and the transaction on SQLite.
 
 use super::*;
 use crate::database::{Database, Failed};

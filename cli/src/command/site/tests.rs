@@ -1,4 +1,4 @@
-//! What `site apply` shows and refuses.
+//! The site file applied to a real database and a real directory: founded once, refused when foreign.
 
 use super::*;
 use longshore_schema::fault::code;
