@@ -92,6 +92,6 @@ async fn make_over(
 fn accepted(id: OperationId, reply: &Reply) -> String {
     let duplicate = if reply.duplicate { " (the same command as before)" } else { "" };
     let state = reply.state.as_deref().unwrap_or("accepted");
-    let waiting = reply.waiting_for.as_ref().map(|it| format!(", waits for {it}")).unwrap_or_default();
+    let waiting = reply.waiting_for.as_ref().map(|it| format!(", waits: {it}")).unwrap_or_default();
     format!("{id}\n{state}{waiting}{duplicate}; follow it with: longshore watch {id}")
 }

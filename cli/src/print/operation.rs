@@ -23,7 +23,7 @@ pub(crate) fn subject(operation: &OperationView) -> String {
 /// What it is doing or waiting for, or why it failed, in a few words.
 pub(crate) fn activity(operation: &OperationView) -> String {
     if let Some(waiting) = &operation.waiting_for {
-        return format!("waits for {waiting}");
+        return format!("waits: {waiting}");
     }
     if let Some(progress) = &operation.progress {
         let doing = if progress.way == "do" { String::new() } else { format!("{} ", progress.way) };
