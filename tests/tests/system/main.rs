@@ -5,6 +5,7 @@
 mod backends;
 mod faults;
 mod generic;
+mod processes;
 mod requests;
 mod rig;
 mod services;
