@@ -10,7 +10,7 @@ pub(crate) fn start(filter: Option<&str>, verbose: u8, format: LogFormat) -> Res
     // What lapin calls an error is a connection that ends; our supervisor says what comes of it.
     let level = match verbose {
         0 => "error,lapin=off",
-        1 => "info,lapin=off,sea_orm_migration=warn",
+        1 => "info,lapin=off,sea_orm_migration=warn,sqlx=warn",
         2 => "info,longshore=debug,longshore_engine=debug,longshore_workers=debug,longshore_courier=debug",
         _ => "debug",
     };
