@@ -172,3 +172,31 @@ async fn a_held_object_is_destroyed_only_when_the_last_holder_is_done() {
     rig.assert_clean().await;
     rig.end().await;
 }
+
+/// An image that is open stays readable without its name, so a copy may still end well; a part of it never counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_vanishes_while_it_is_copied_is_copied_whole_or_not_at_all() {
+    let rig = Rig::new(Parts::Embedded).await;
+    let bytes = noise(1, 256 << 20);
+    make_volume(&rig.volume("disk"), "raw", &bytes);
+    let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
+    rig.until("something is stored", async || rig.keys().await.keys().any(|it| it.starts_with("packs/")).then_some(())).await;
+    std::fs::remove_file(rig.volume("disk")).unwrap();
+    let ended = rig
+        .until("it ends", async || {
+            let view = rig.show(id).await;
+            ["ready", "failed"].contains(&view.state.as_str()).then_some(view)
+        })
+        .await;
+    if ended.state == "ready" {
+        rig.restore(id, "new", "raw").await;
+        assert!(crate::rig::content(&rig.volume("new"), "raw") == bytes);
+    } else {
+        assert_eq!(ended.fault.unwrap().code, "volume.missing");
+        assert_eq!(rig.keys().await.into_keys().filter(|it| !it.contains("aborted")).collect::<Vec<_>>(), ["store.json"]);
+    }
+    // The next one is told.
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("disk", None)).await, "volume.missing");
+    rig.assert_clean().await;
+    rig.end().await;
+}

@@ -5,6 +5,7 @@
 mod backends;
 mod faults;
 mod generic;
+mod history;
 mod processes;
 mod requests;
 mod rig;

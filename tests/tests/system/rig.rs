@@ -78,6 +78,7 @@ impl Options {
 pub(crate) struct Rig {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) database: Database,
+    pub(crate) url: String,
     pub(crate) store: Arc<dyn Store>,
     control: Arc<dyn Courier>,
     reply_to: String,
@@ -146,7 +147,7 @@ impl Rig {
         let replies = Queue::Own { name: reply_to.clone(), exchange: String::new(), routing_keys: vec![] };
         control.declare(&[replies]).await.unwrap();
         let replies = Mutex::new(control.consume(&reply_to, 100).await.unwrap());
-        let rig = Rig { dir, database, store, control, reply_to, replies, stop, tasks };
+        let rig = Rig { dir, database, url, store, control, reply_to, replies, stop, tasks };
         rig.until("the worker reaches pool and store", async || {
             let now = longshore_engine::database::now(rig.database.read()).await.unwrap();
             let workers = audit::workers(rig.database.read(), now).await.unwrap();
