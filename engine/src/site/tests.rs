@@ -116,7 +116,7 @@ async fn what_was_applied_is_read_again_as_it_was() {
     assert_eq!(after.version, 2);
     let rows = place_table::Entity::find().all(database.read()).await.unwrap();
     let main = rows.iter().find(|it| it.name == "main").unwrap();
-    assert_eq!((main.total, main.extent_size, main.incarnation), (1 << 40, 256 << 10, Some(after.incarnation)));
+    assert_eq!((main.total, main.extent_size, main.incarnation), (1 << 40, DEFAULT_EXTENT_SIZE as i32, Some(after.incarnation)));
     assert!(matches!(serde_json::from_value(main.definition.clone()).unwrap(), Place::Store { .. }));
     let users = tenant_user::Entity::find().all(database.read()).await.unwrap();
     assert_eq!(users.iter().filter(|it| it.is_default).map(|it| it.tenant.as_str()).collect::<Vec<_>>(), ["t2"]);
