@@ -27,18 +27,9 @@ pub async fn record(
 ) -> Result<(), Failed> {
     // A pack that two attempts found is named twice.
     let sealed: std::collections::BTreeMap<_, _> = sealed.iter().map(|it| (&it.id, it)).collect();
-    let sealed: Vec<&Sealed> = sealed.into_values().collect();
+    let sealed: Vec<Sealed> = sealed.into_values().filter(|it| it.id.operation == operation).cloned().collect();
     for chunk in sealed.chunks(CHUNK) {
-        let ids: Vec<String> = chunk.iter().map(|it| it.id.to_string()).collect();
-        let known: Vec<String> = pack::Entity::find()
-            .select_only()
-            .column(pack::Column::Id)
-            .filter(pack::Column::Id.is_in(ids))
-            .into_tuple()
-            .all(tx)
-            .await?;
-        let new: Vec<&Sealed> =
-            chunk.iter().copied().filter(|it| it.id.operation == operation && !known.contains(&it.id.to_string())).collect();
+        let new = unknown(tx, chunk).await?;
         if new.is_empty() {
             continue;
         }

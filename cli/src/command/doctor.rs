@@ -154,10 +154,9 @@ async fn check_pool(place: &Pool) -> Check {
 
 async fn check_tools() -> Vec<Check> {
     let found = kvm::tools().await;
-    let check = |tool: &str, needed: bool| match (found.get(tool), needed) {
-        (Some(version), _) => Check::ok(tool, version.clone()),
-        (None, true) => Check::fail(tool, "not found", "kvm workers need it: install qemu-utils"),
-        (None, false) => Check::warn(tool, "not found", "install qemu-utils"),
+    let check = |tool: &str| match found.get(tool) {
+        Some(version) => Check::ok(tool, version.clone()),
+        None => Check::fail(tool, "not found", "kvm workers need it: install qemu-utils"),
     };
-    vec![check("qemu-img", true), check("qemu-nbd", true), check("qemu-storage-daemon", false)]
+    vec![check("qemu-img"), check("qemu-nbd")]
 }

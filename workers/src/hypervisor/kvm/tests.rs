@@ -176,6 +176,6 @@ async fn the_suite_passes_on_raw() {
 #[tokio::test]
 async fn the_tools_are_here_and_say_their_version() {
     let tools = tools().await;
-    assert_eq!(tools.keys().collect::<Vec<_>>(), ["qemu-img", "qemu-nbd", "qemu-storage-daemon"]);
+    assert_eq!(tools.keys().collect::<Vec<_>>(), ["qemu-img", "qemu-nbd"]);
     assert!(tools.values().all(|it| it.starts_with(|it: char| it.is_ascii_digit())), "{tools:?}");
 }

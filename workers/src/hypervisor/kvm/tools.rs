@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::Stdio};
 use tokio::process::Command;
 
 /// What a worker of this kind runs (`qemu-img`, `qemu-nbd`), and what an operator may want to know about.
-const TOOLS: &[&str] = &["qemu-img", "qemu-nbd", "qemu-storage-daemon"];
+const TOOLS: &[&str] = &["qemu-img", "qemu-nbd"];
 
 /// Versions by the tool's name; a tool that isn't there, or says nothing, is left out.
 pub async fn tools() -> BTreeMap<String, String> {
