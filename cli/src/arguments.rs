@@ -1,8 +1,11 @@
 //! The command line: what every subcommand takes, and the list of subcommands.
 
 use crate::command;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use std::path::PathBuf;
+
+/// Where `--help` lists what every subcommand takes.
+const GLOBAL: &str = "Options of every command";
 
 /// Moves VM disks between hypervisors and object stores, exactly once, and can show what happened.
 ///
@@ -12,30 +15,51 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Arguments {
-    /// sqlite://PATH or postgres://USER@HOST/NAME; SQLite in the user's data directory if absent.
-    #[arg(long, global = true, env = "LONGSHORE_DATABASE", hide_env_values = true, value_name = "URL")]
+    /// sqlite://PATH or postgres://USER@HOST/NAME; SQLite in the user's data directory if absent. [env: LONGSHORE_DATABASE]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "URL")]
     pub(crate) database: Option<String>,
-    /// amqp://…, amqps://… or embedded: engine and workers in one process. Embedded if absent.
-    #[arg(long, global = true, env = "LONGSHORE_BROKER", hide_env_values = true, value_name = "URL")]
+    /// amqp://…, amqps://… or embedded: engine and workers in one process. Embedded if absent. [env: LONGSHORE_BROKER]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "URL")]
     pub(crate) broker: Option<String>,
-    /// Instead of ./longshore.toml, or the one in the user's configuration directory.
-    #[arg(long, global = true, env = "LONGSHORE_CONFIG", value_name = "FILE")]
+    /// Instead of ./longshore.toml, or the one in the user's configuration directory. [env: LONGSHORE_CONFIG]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// JSON for programs; lists are JSON Lines.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
-    /// What to log, for example info,longshore_engine=debug.
-    #[arg(long, global = true, env = "LONGSHORE_LOG", value_name = "FILTER")]
+    /// What to log, for example info,longshore_engine=debug. [env: LONGSHORE_LOG]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILTER")]
     pub(crate) log: Option<String>,
-    /// How to log.
-    #[arg(long, global = true, env = "LONGSHORE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
-    pub(crate) log_format: LogFormat,
+    /// How to log; text if absent. [env: LONGSHORE_LOG_FORMAT]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
     /// Log more; twice for still more.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// The command line, then the environment for what every subcommand takes. Clap's own `env` would have its mistakes
+    /// list these options as if they were required.
+    pub(crate) fn read() -> Result<Arguments, clap::Error> {
+        Arguments::try_parse()?.or_from(|name| std::env::var(name).ok().filter(|it| !it.is_empty()))
+    }
+
+    fn or_from(mut self, environment: impl Fn(&str) -> Option<String>) -> Result<Arguments, clap::Error> {
+        self.database = self.database.or_else(|| environment("LONGSHORE_DATABASE"));
+        self.broker = self.broker.or_else(|| environment("LONGSHORE_BROKER"));
+        self.config = self.config.or_else(|| environment("LONGSHORE_CONFIG").map(PathBuf::from));
+        self.log = self.log.or_else(|| environment("LONGSHORE_LOG"));
+        if let (None, Some(said)) = (self.log_format, environment("LONGSHORE_LOG_FORMAT")) {
+            let format = LogFormat::from_str(&said, true);
+            let wrong = |_| Arguments::command().error(ErrorKind::InvalidValue, "LONGSHORE_LOG_FORMAT is text or json");
+            self.log_format = Some(format.map_err(wrong)?);
+        }
+        Ok(self)
+    }
 }
 
 /// How logs are written.
@@ -96,11 +120,26 @@ pub(crate) enum Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_environment_fills_what_the_command_line_leaves_out() {
+        let environment = |name: &str| match name {
+            "LONGSHORE_DATABASE" => Some("sqlite://environment".to_owned()),
+            "LONGSHORE_BROKER" => Some("amqp://environment".to_owned()),
+            "LONGSHORE_LOG_FORMAT" => Some("json".to_owned()),
+            _ => None,
+        };
+        let read =
+            Arguments::try_parse_from(["longshore", "list", "--broker", "embedded"]).unwrap().or_from(environment).unwrap();
+        assert_eq!((read.database.as_deref(), read.broker.as_deref()), (Some("sqlite://environment"), Some("embedded")));
+        assert_eq!(read.log_format, Some(LogFormat::Json));
+        let wrong = Arguments::try_parse_from(["longshore", "list"]).unwrap().or_from(|_| Some("x".into()));
+        assert!(wrong.unwrap_err().to_string().contains("LONGSHORE_LOG_FORMAT"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context, anyhow};
 use longshore_courier::{Courier, Parcel, Properties, Queue, Unsent, socket};
-use longshore_engine::{command::LOCAL, database::Database};
+use longshore_engine::{command::LOCAL, config::Config, database::Database};
 use longshore_schema::{
     fault::{Fault, code},
     wire::{Reply, names},
@@ -19,6 +19,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long the engine may take to answer one command.
 const REPLY_LIMIT: Duration = Duration::from_secs(60);
+/// After how long a person is told what is waited for.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// How long an engine that holds the lock may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -47,8 +49,15 @@ impl Command {
 
 /// A way to an engine.
 pub(crate) enum Line {
-    /// RabbitMQ, as this user.
-    Broker(Arc<dyn Courier>, String),
+    /// RabbitMQ.
+    Broker {
+        /// The connection.
+        courier: Arc<dyn Courier>,
+        /// Whose.
+        user: String,
+        /// Whether a person is told what is waited for.
+        quiet: bool,
+    },
     /// The embedded engine of another process.
     Socket(PathBuf),
     /// An engine in this process.
@@ -60,7 +69,7 @@ impl Line {
     pub(crate) async fn open(session: &Session) -> Result<Line, Ended> {
         if let Broker::Amqp(url) = &session.settings.broker {
             let courier = longshore_courier::open(url, "longshore command").await.map_err(Ended::Unreachable)?;
-            return Ok(Line::Broker(courier, user_of(url)));
+            return Ok(Line::Broker { courier, user: user_of(url), quiet: session.out.json });
         }
         let path = session.settings.socket().ok_or_else(no_embedded_on_a_server)?;
         let patience = tokio::time::Instant::now() + START_LIMIT;
@@ -88,8 +97,8 @@ impl Line {
     /// Sends a command and waits for the answer, whatever it is.
     pub(crate) async fn ask(&self, command: &Command) -> Result<Reply, Ended> {
         match self {
-            Line::Broker(courier, user) => over_courier(courier.as_ref(), user, command).await,
-            Line::Here(embedded) => over_courier(embedded.courier().as_ref(), LOCAL, command).await,
+            Line::Broker { courier, user, quiet } => over_courier(courier.as_ref(), user, command, *quiet).await,
+            Line::Here(embedded) => over_courier(embedded.courier().as_ref(), LOCAL, command, true).await,
             Line::Socket(path) => {
                 let command = socket::Command {
                     kind: command.kind.clone(),
@@ -118,7 +127,7 @@ impl Line {
     /// Ends the connection, or the engine that runs here.
     pub(crate) async fn close(self) {
         match self {
-            Line::Broker(courier, _) => courier.close().await,
+            Line::Broker { courier, .. } => courier.close().await,
             Line::Here(embedded) => embedded.stop().await,
             Line::Socket(_) => (),
         }
@@ -138,6 +147,7 @@ async fn here(session: &Session, socket: &std::path::Path) -> Result<Option<Embe
         socket: socket.to_owned(),
         host: session.settings.file.host.clone().unwrap_or_else(embedded::host_name),
         concurrency: 2,
+        config: Config::default(),
     };
     Embedded::start(&database, lock, options).await.map(Some).map_err(Ended::Broken)
 }
@@ -152,7 +162,7 @@ pub(crate) fn lock(database: &Database) -> Result<Option<Arc<std::fs::File>>, En
     }
 }
 
-async fn over_courier(courier: &dyn Courier, user: &str, command: &Command) -> Result<Reply, Ended> {
+async fn over_courier(courier: &dyn Courier, user: &str, command: &Command, quiet: bool) -> Result<Reply, Ended> {
     let reply_to = format!("longshore.replies.{}", uuid::Uuid::now_v7());
     let own = Queue::Own { name: reply_to.clone(), exchange: String::new(), routing_keys: vec![] };
     courier.declare(&[own]).await.context("declare a queue for the reply").map_err(Ended::Unreachable)?;
@@ -188,6 +198,20 @@ async fn over_courier(courier: &dyn Courier, user: &str, command: &Command) -> R
             }
         }
         Err(anyhow!("the connection was closed"))
+    };
+    let told = async {
+        tokio::time::sleep(TOLD_AFTER).await;
+        if !quiet {
+            let left = (REPLY_LIMIT - TOLD_AFTER).as_secs();
+            eprintln!("waiting for an engine to answer, for {left} s more; the command is in the broker's queue");
+        }
+        std::future::pending().await
+    };
+    let answer = async {
+        tokio::select! {
+            reply = answer => reply,
+            never = told => never,
+        }
     };
     match tokio::time::timeout(REPLY_LIMIT, answer).await {
         Ok(reply) => reply.map_err(|error| may_be_taken(&command.message_id, error)),

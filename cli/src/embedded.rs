@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) host: String,
     /// Long steps at once, in each zone.
     pub(crate) concurrency: u32,
+    /// Times and limits of the engine.
+    pub(crate) config: Config,
 }
 
 /// An engine with its workers.
@@ -57,7 +59,8 @@ impl Embedded {
         let courier: Arc<dyn Courier> = Arc::new(hub.courier());
         let commands = Queue::Durable { name: names::COMMANDS.into(), exchange: names::COMMANDS.into(), routing_key: "#".into() };
         courier.declare(&[commands]).await.context("declare the queue of commands")?;
-        let engine = tokio::spawn(engine::run(database.clone(), courier, Config::default(), stop_engine.clone()));
+        let engine = tokio::spawn(engine::run(database.clone(), courier, options.config, stop_engine.clone()));
+        kvm::clean_up();
         let tools = kvm::tools().await;
         let workers = Workers { database: database.clone(), hub: hub.clone(), options: options.clone(), tools };
         let workers = tokio::spawn(workers.run(stop_workers.clone()));

@@ -13,12 +13,11 @@ mod settings;
 mod shutdown;
 mod wait;
 
-use clap::Parser;
 use ended::Ended;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = match arguments::Arguments::try_parse() {
+    let arguments = match arguments::Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no mistakes; clap prints each to its place.

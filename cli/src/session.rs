@@ -30,7 +30,16 @@ impl Session {
 
     /// Connects to the database and brings it up to this version: for engines and whoever changes it.
     pub(crate) async fn database(&self) -> Result<Database, Ended> {
+        Database::knock(&self.settings.database).await.map_err(Ended::Unreachable)?;
         Database::open(&self.settings.database).await.map_err(Ended::Unreachable)
+    }
+
+    /// The same for an engine, which waits a while for a server that is just starting.
+    pub(crate) async fn database_in_time(&self) -> Result<Database, Ended> {
+        match Database::open(&self.settings.database).await {
+            Ok(database) => Ok(database),
+            Err(error) => Err(Ended::Unreachable(Database::knock(&self.settings.database).await.err().unwrap_or(error))),
+        }
     }
 
     /// Connects to the database to read. An embedded one is this program's own and brought up to its version; a shared
@@ -39,6 +48,7 @@ impl Session {
         match self.settings.socket() {
             Some(_) => self.database().await,
             None => {
+                Database::knock(&self.settings.database).await.map_err(Ended::Unreachable)?;
                 let database = Database::connect(&self.settings.database).await.map_err(Ended::Unreachable)?;
                 let migrated = site::Entity::find_by_id(1).one(database.read()).await;
                 let why = "read the site (an engine, or `longshore site apply`, brings a new database up to this version)";

@@ -1,8 +1,18 @@
-//! SIGTERM and SIGINT: the first asks for a clean end, the second ends at once.
+//! SIGTERM and SIGINT: the first asks for a clean end, the second ends at once, but for a scratch folder.
 
 use anyhow::Context;
+use std::{path::PathBuf, sync::OnceLock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// What is removed even when the end is at once.
+static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has a folder removed even when the process ends at once.
+pub(crate) fn removes(folder: PathBuf) {
+    // The first one stays: there is one demo in a process.
+    let _ = SCRATCH.set(folder);
+}
 
 /// A token that the first signal cancels. The second one ends the process.
 pub(crate) fn on_signal() -> anyhow::Result<CancellationToken> {
@@ -29,5 +39,11 @@ pub(crate) fn on_signal() -> anyhow::Result<CancellationToken> {
 #[expect(clippy::disallowed_methods, reason = "asked twice, and what is under way survives a kill anyway")]
 fn at_once() {
     tracing::warn!("asked to end twice: ending at once");
+    if let Some(folder) = SCRATCH.get()
+        && let Err(error) = std::fs::remove_dir_all(folder)
+        && folder.exists()
+    {
+        eprintln!("{} stays: {error}", folder.display());
+    }
     std::process::exit(130);
 }

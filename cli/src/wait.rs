@@ -13,10 +13,14 @@ pub(crate) fn is_over(it: &OperationView) -> bool {
     matches!(it.state.as_str(), "ready" | "destroyed" | "failed") || it.needs_attention
 }
 
-/// Whether an operation that was asked to go away is gone, or goes once its holders have.
+/// Whether an operation that was asked to go away is gone.
 pub(crate) fn is_gone(it: &OperationView) -> bool {
-    let held = it.state == "ready" && it.destroy_requested && !it.holders.is_empty();
-    matches!(it.state.as_str(), "destroyed" | "failed") || held || it.needs_attention
+    matches!(it.state.as_str(), "destroyed" | "failed") || it.needs_attention
+}
+
+/// The same, or it goes by itself once its holders have.
+pub(crate) fn is_gone_or_held(it: &OperationView) -> bool {
+    is_gone(it) || it.state == "ready" && it.destroy_requested && !it.holders.is_empty()
 }
 
 /// The end of an operation that was to be made.
@@ -86,7 +90,9 @@ fn show(bars: &MultiProgress, bar: &mut Option<ProgressBar>, operation: &Operati
         bar.set_position(done);
     }
     let activity = crate::print::operation::activity(operation);
-    let message = [operation.state.as_str(), activity.as_str()].join(" ");
+    let held = operation.state == "ready" && operation.destroy_requested && !operation.holders.is_empty();
+    let waits = if held { format!("is held by {} others", operation.holders.len()) } else { String::new() };
+    let message = [operation.state.as_str(), activity.as_str(), waits.as_str()].join(" ");
     bar.set_message(message.trim_end().to_owned());
     bar.tick();
 }

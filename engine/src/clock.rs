@@ -5,9 +5,10 @@
 use crate::{
     command::Command,
     config::Config,
-    database::{self, Database},
+    database::Database,
     journal::{Item, Journal, rows},
     machine::{Event, StepState},
+    mutant::{self, Mutant},
     operation::{Operation as _, sweep_store::SweepStore},
     plan::{Plan, Work},
 };
@@ -44,20 +45,30 @@ pub async fn run(database: Database, journal: Journal, config: Config, stop: Can
 
 /// One look at everything that may be due.
 async fn tick(database: &Database, journal: &Journal, config: Config, count: u64) -> anyhow::Result<()> {
-    let now = database::now(database.read()).await?;
-    let mut items = due_steps(database, now).await?;
-    items.extend(deadlines(database, now).await?);
-    items.extend(destroys(database).await?);
-    items.extend(waiting_places(database).await?);
-    items.extend(queues(database).await?);
-    if count.is_multiple_of(10) || config.sweep_every_s <= 1 {
-        items.extend(sweeps(database, now, config).await?);
-    }
+    let sweeping = count.is_multiple_of(10) || config.sweep_every_s <= 1;
+    let items = due(database, config, sweeping).await?;
     let absorbed = join_all(items.into_iter().map(|item| journal.absorb(item))).await;
     for failed in absorbed.into_iter().filter_map(Result::err) {
         tracing::warn!(error = format!("{failed:#}"), "something due could not be absorbed");
     }
     Ok(())
+}
+
+/// Everything that may be due; `sweeping`: sweeps of stores too.
+pub async fn due(database: &Database, config: Config, sweeping: bool) -> anyhow::Result<Vec<Item>> {
+    if mutant::is(Mutant::NoClock) {
+        return Ok(vec![]);
+    }
+    let now = database.clock().now(database.read()).await?;
+    let mut items = due_steps(database, now).await?;
+    items.extend(deadlines(database, now).await?);
+    items.extend(destroys(database).await?);
+    items.extend(waiting_places(database).await?);
+    items.extend(queues(database).await?);
+    if sweeping {
+        items.extend(sweeps(database, now, config).await?);
+    }
+    Ok(items)
 }
 
 /// Retries whose pause is over, and attempts whose start, bound or lease is.

@@ -5,6 +5,7 @@ use crate::{
     database::Failed,
     journal::{rows::state_name, unit::Unit},
     machine::{Event, Operation, State},
+    mutant::{self, Mutant},
     operation, request,
     world::Asked,
     world_read,
@@ -41,6 +42,17 @@ pub struct Command {
     pub body: Value,
 }
 
+/// Looks up together which commands of a batch were answered before.
+pub async fn load(unit: &mut Unit<'_>, commands: &[&Command]) -> Result<(), Failed> {
+    let mut keys = vec![];
+    for command in commands {
+        if let Ok(tenant) = tenant_of(unit, command).await? {
+            keys.push((tenant, command.user.clone(), command.message_id.clone()));
+        }
+    }
+    unit.look_up(keys).await
+}
+
 /// Absorbs one command: the same message gets the same answer for ever.
 pub async fn absorb(unit: &mut Unit<'_>, command: &Command) -> Result<Reply, Failed> {
     let digest = serde_json_canonicalizer::to_vec(&serde_json::json!([command.kind, command.body]))?;
@@ -50,7 +62,12 @@ pub async fn absorb(unit: &mut Unit<'_>, command: &Command) -> Result<Reply, Fai
         Err(fault) => return Ok(answer(unit, command, refused(fault))),
     };
     let key = (tenant.clone(), command.user.clone(), command.message_id.clone());
-    if let Some(seen) = message_seen::Entity::find_by_id(key).one(unit.tx()).await? {
+    if let Some(seen) = unit.seen.get(&key).cloned().flatten() {
+        if mutant::is(Mutant::DoCommandsAgain) {
+            message_seen::Entity::delete_by_id(key.clone()).exec(unit.tx()).await?;
+            unit.seen.insert(key, None);
+            return Box::pin(absorb(unit, command)).await;
+        }
         let reply = if seen.digest == digest {
             Reply { duplicate: true, ..serde_json::from_value(seen.reply)? }
         } else {
@@ -64,15 +81,15 @@ pub async fn absorb(unit: &mut Unit<'_>, command: &Command) -> Result<Reply, Fai
         None => accept(unit, command, &tenant).await?,
     };
     let reply = done.unwrap_or_else(refused);
-    let seen = message_seen::ActiveModel {
-        tenant: Set(tenant),
-        user_name: Set(command.user.clone()),
-        message_id: Set(command.message_id.clone()),
-        digest: Set(digest),
-        reply: Set(serde_json::to_value(&reply)?),
-        at: Set(unit.now().0),
+    let seen = message_seen::Model {
+        tenant,
+        user_name: command.user.clone(),
+        message_id: command.message_id.clone(),
+        digest,
+        reply: serde_json::to_value(&reply)?,
+        at: unit.now().0,
     };
-    message_seen::Entity::insert(seen).exec_without_returning(unit.tx()).await?;
+    unit.answered(key, seen);
     Ok(answer(unit, command, reply))
 }
 
@@ -89,13 +106,13 @@ pub fn refused(fault: Fault) -> Reply {
 }
 
 /// Without users in the site, everyone is the one tenant `default`.
-async fn tenant_of(unit: &Unit<'_>, command: &Command) -> Result<Result<String, Fault>, Failed> {
-    let users = tenant_user::Entity::find();
-    let any = users.clone().one(unit.tx()).await?.is_some();
+async fn tenant_of(unit: &mut Unit<'_>, command: &Command) -> Result<Result<String, Fault>, Failed> {
+    let any = unit.has_users().await?;
     if !any || command.user == LOCAL {
         return Ok(Ok(command.tenant.clone().filter(|_| any || command.user == LOCAL).unwrap_or_else(|| "default".into())));
     }
-    let allowed = users.filter(tenant_user::Column::UserName.eq(&command.user)).all(unit.tx()).await?;
+    let users = tenant_user::Entity::find().filter(tenant_user::Column::UserName.eq(&command.user));
+    let allowed = users.all(unit.tx()).await?;
     let found = match &command.tenant {
         Some(tenant) => allowed.iter().find(|it| it.tenant == *tenant),
         None => allowed.iter().find(|it| it.is_default),
@@ -121,7 +138,8 @@ async fn accept(unit: &mut Unit<'_>, command: &Command, tenant: &str) -> Result<
         Ok(touches) => touches,
         Err(fault) => return Ok(Err(fault)),
     };
-    let world = world_read::read(unit.tx(), unit.now(), unit.config(), touches).await?;
+    let around = unit.surroundings().await?;
+    let world = world_read::read(unit.tx(), around, touches).await?;
     let (plan, about) = match kind.plan(&command.body, &world, &asked) {
         Ok(planned) => planned,
         Err(fault) => return Ok(Err(fault)),
@@ -196,6 +214,9 @@ async fn bind(
         let row = claim::ActiveModel { resource: Set(resource.clone()), operation_id: Set(id.0) };
         let inserted = claim::Entity::insert(row).on_conflict_do_nothing_on([claim::Column::Resource]);
         if !matches!(inserted.exec_without_returning(unit.tx()).await?, TryInsertResult::Inserted(1)) {
+            if mutant::is(Mutant::RegrantClaims) {
+                continue;
+            }
             unbind(unit, id, &taken).await?;
             let owner = claim::Entity::find_by_id(resource.clone()).one(unit.tx()).await?;
             let owner = owner.map_or_else(|| "another operation".to_owned(), |it| format!("operation {}", it.operation_id));
@@ -210,13 +231,18 @@ async fn bind(
         let held = operation_table::Entity::update_many()
             .col_expr(operation_table::Column::Holders, Expr::col(operation_table::Column::Holders).add(1))
             .col_expr(operation_table::Column::LastUsedAt, Expr::val(unit.now().0))
-            .filter(operation_table::Column::Id.eq(object.0))
-            .filter(operation_table::Column::State.eq("ready"))
-            .filter(operation_table::Column::DestroyRequested.eq(false));
+            .filter(operation_table::Column::Id.eq(object.0));
+        let held = match mutant::is(Mutant::HoldWhatGoes) {
+            true => held,
+            false => held
+                .filter(operation_table::Column::State.eq("ready"))
+                .filter(operation_table::Column::DestroyRequested.eq(false)),
+        };
         if held.exec(unit.tx()).await?.rows_affected != 1 {
             unbind(unit, id, &taken).await?;
             return refuse(Fault::permanent(code::OBJECT_GONE, format!("{object} is being destroyed")));
         }
+        unit.unremember(*object);
         let row = hold::Model { object_id: object.0, holder_id: id.0, kind: "use".into() };
         hold::Entity::insert(hold::ActiveModel::from(row).reset_all()).exec_without_returning(unit.tx()).await?;
         taken.push(*object);

@@ -15,6 +15,8 @@ pub struct Config {
     pub backoff_ms: u64,
     /// Milliseconds that the pause before a retry never exceeds.
     pub backoff_cap_ms: u64,
+    /// The part of a pause by which it may be shorter at random, so that many don't come back at once.
+    pub jitter: f64,
     /// Commands and reports taken into one transaction at most.
     pub batch: usize,
     /// Milliseconds between two looks at what is due.
@@ -36,6 +38,7 @@ impl Default for Config {
             queue_depth: 64,
             backoff_ms: 1000,
             backoff_cap_ms: 60_000,
+            jitter: 0.5,
             batch: 64,
             tick_ms: 500,
             sweep_every_s: 600,

@@ -7,10 +7,24 @@ use longshore_schema::{migrations::Migrator, time::Timestamp};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, SqlErr,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
-    sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
+    sqlx::{
+        Connection,
+        postgres::{PgConnectOptions, PgConnection},
+        sqlite::{SqliteJournalMode, SqliteSynchronous},
+    },
 };
 use sea_orm_migration::MigratorTrait;
-use std::{fs::File, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+/// How long a server may take to answer who only asks whether it is there.
+const KNOCK: Duration = Duration::from_secs(10);
 
 /// A database, migrated to this version.
 #[derive(Debug, Clone)]
@@ -18,6 +32,16 @@ pub struct Database {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
     url: String,
+    clock: Clock,
+}
+
+/// What tells the database's time.
+#[derive(Debug, Clone)]
+pub enum Clock {
+    /// The database itself.
+    Real,
+    /// A simulation: microseconds since 1970.
+    Simulated(Arc<AtomicI64>),
 }
 
 /// Why a transaction didn't come to its end.
@@ -82,7 +106,47 @@ impl Database {
         } else {
             bail!("the database is sqlite://PATH or postgres://USER@HOST/NAME, not {shown}");
         };
-        Ok(Database { writer, reader, url: url.to_owned() })
+        Ok(Database { writer, reader, url: url.to_owned(), clock: Clock::Real })
+    }
+
+    /// A new database in memory, whose clock is the caller's: for simulations. It forgets everything when it is dropped.
+    #[cfg(feature = "simulation")]
+    pub async fn simulated(clock: Arc<AtomicI64>) -> anyhow::Result<Database> {
+        let url = "sqlite::memory:";
+        let mut options = ConnectOptions::new(url);
+        options.min_connections(1).max_connections(1).sqlx_logging(false).test_before_acquire(false);
+        options.idle_timeout(None).max_lifetime(None);
+        options.map_sqlx_sqlite_opts(|it| {
+            let it = it.journal_mode(SqliteJournalMode::Memory).synchronous(SqliteSynchronous::Off);
+            it.statement_cache_capacity(1000).pragma("recursive_triggers", "on")
+        });
+        let writer = sea_orm::Database::connect(options).await.context("open a database in memory")?;
+        let database = Database { reader: writer.clone(), writer, url: url.into(), clock: Clock::Simulated(clock) };
+        Migrator::up(&database.writer, None).await.context("migrate the database")?;
+        database.first_row().await?;
+        Ok(database)
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    /// Connects to a server once and leaves. A pool tries again for half a minute and then forgets why it failed;
+    /// this says it at once.
+    pub async fn knock(url: &str) -> anyhow::Result<()> {
+        if !(url.starts_with("postgres:") || url.starts_with("postgresql:")) {
+            return Ok(());
+        }
+        let shown = hide_password(url);
+        let options: PgConnectOptions = url.parse().with_context(|| format!("read the address {shown}"))?;
+        let connected = tokio::time::timeout(KNOCK, PgConnection::connect_with(&options)).await;
+        let connection = connected.map_err(|_| anyhow::anyhow!("no answer within {} s", KNOCK.as_secs()));
+        let connection =
+            connection.and_then(|it| it.map_err(anyhow::Error::new)).with_context(|| format!("connect to {shown}"))?;
+        // It was answered, which is all that was asked; how it leaves doesn't matter.
+        let _ = connection.close().await;
+        Ok(())
     }
 
     /// For reading outside of transactions.
@@ -152,6 +216,16 @@ pub fn sqlite_path(url: &str) -> Option<&str> {
     path.split('?').next()
 }
 
+impl Clock {
+    /// The database's time.
+    pub async fn now(&self, db: &impl ConnectionTrait) -> Result<Timestamp, DbErr> {
+        match self {
+            Clock::Real => now(db).await,
+            Clock::Simulated(time) => Ok(Timestamp(time.load(Ordering::Relaxed))),
+        }
+    }
+}
+
 /// The database's clock, in microseconds since 1970.
 pub async fn now(db: &impl ConnectionTrait) -> Result<Timestamp, DbErr> {
     let backend = db.get_database_backend();
@@ -183,7 +257,10 @@ fn postgres(url: &str) -> ConnectOptions {
         .acquire_timeout(Duration::from_secs(30))
         .max_lifetime(Duration::from_secs(600));
     options.map_sqlx_postgres_opts(|it| {
-        it.options([("statement_timeout", "60s"), ("lock_timeout", "20s"), ("idle_in_transaction_session_timeout", "60s")])
+        let limits = [("statement_timeout", "60s"), ("lock_timeout", "20s"), ("idle_in_transaction_session_timeout", "60s")];
+        // Every query is by key. A plan that was made, and kept, while a table was still empty must be so too.
+        let by_key = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
+        it.options(limits).options(by_key)
     });
     options
 }
@@ -202,6 +279,15 @@ pub fn hide_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named_with_the_reason_and_without_the_password() {
+        // Nothing listens on port 1, and nobody but root could.
+        let error = Database::knock("postgres://u:hunter2@127.0.0.1:1/x").await.unwrap_err();
+        let said = format!("{error:#}");
+        assert!(said.contains("postgres://u:***@127.0.0.1:1/x") && said.contains("refused"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
 
     #[test]
     fn no_password_is_shown() {

@@ -12,6 +12,7 @@ pub mod intake;
 pub mod journal;
 pub mod ledger;
 pub mod machine;
+pub mod mutant;
 pub mod operation;
 pub mod outbox;
 pub mod packs;

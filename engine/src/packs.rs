@@ -1,7 +1,11 @@
 //! Packs: the only thing in a store that is shared, counted and collected. Rows follow what workers sealed;
 //! uses follow what Ready objects refer to; a pack without uses is condemned, and swept after the grace.
 
-use crate::{database::Failed, ledger::Ledger};
+use crate::{
+    database::Failed,
+    ledger::Ledger,
+    mutant::{self, Mutant},
+};
 use longshore_schema::{
     ids::{OperationId, PackId},
     site::Place,
@@ -191,17 +195,18 @@ pub async fn begin_deleting(
     place_id: i32,
     limit: u64,
 ) -> Result<Vec<pack::Model>, Failed> {
+    let allowed = if mutant::is(Mutant::SweepUsedPacks) { i32::MAX } else { 0 };
     let due = pack::Entity::find()
         .filter(pack::Column::PlaceId.eq(place_id))
         .filter(pack::Column::State.eq("deleting").or(pack::Column::State.eq("condemned").and(pack::Column::NotBefore.lt(now.0))))
-        .filter(pack::Column::Uses.eq(0))
+        .filter(pack::Column::Uses.lte(allowed))
         .limit(limit);
     let mut chosen = vec![];
     for row in due.all(tx).await? {
         let marked = pack::Entity::update_many()
             .col_expr(pack::Column::State, Expr::val("deleting"))
             .filter(pack::Column::Id.eq(&row.id))
-            .filter(pack::Column::Uses.eq(0))
+            .filter(pack::Column::Uses.lte(allowed))
             .filter(pack::Column::State.is_in(["condemned", "deleting"]))
             .filter(pack::Column::NotBefore.lt(now.0));
         if marked.exec(tx).await?.rows_affected == 1 {

@@ -4,6 +4,7 @@ use crate::{
     database::Failed,
     journal::unit::Unit,
     machine::{Event, StepState},
+    mutant::{self, Mutant},
     packs::{self, to_i64},
 };
 use longshore_schema::{
@@ -33,6 +34,9 @@ pub async fn absorb(unit: &mut Unit<'_>, report: &Report) -> Result<(), Failed> 
         }
         Report::Declined { attempt, worker } => {
             tracing::info!(operation.id = %attempt.operation, attempt = attempt.n, worker, "a redelivered step was declined; the next attempt follows");
+            if mutant::is(Mutant::DeclinedIsUnstarted) {
+                let _ = unit.apply(attempt.operation, Event::Unstarted { attempt: *attempt }, worker).await?;
+            }
             Ok(())
         }
     }
@@ -81,9 +85,14 @@ async fn started(unit: &mut Unit<'_>, attempt: Attempt, worker: &str) -> Result<
     if let Some(StepState::Running { worker: owner, .. }) = &known
         && owner == worker
     {
-        // The word that it may start was lost on the way.
-        let pace = Pace::Long { lease_s: unit.config().lease_s };
-        return unit.control(worker, &Control::Go { attempt, pace });
+        // The word that it may start was lost on the way, or came to a process that died. Whoever asks again counts
+        // its lease from now, so the engine must too.
+        let running = Running { attempt, done_bytes: 0, total_bytes: None, sealed: vec![] };
+        let until = unit.lease_end();
+        if mutant::is(Mutant::GoAgainWithoutTime) || renew(unit, &running, until).await? {
+            let pace = Pace::Long { lease_s: unit.config().lease_s };
+            return unit.control(worker, &Control::Go { attempt, pace });
+        }
     }
     let in_time = unit.start_before(attempt).is_some_and(|it| it >= unit.now().0);
     let event = Event::Started { attempt, worker: worker.to_owned() };
@@ -96,7 +105,7 @@ async fn started(unit: &mut Unit<'_>, attempt: Attempt, worker: &str) -> Result<
 
 /// Extends leases, and records progress and sealed packs. No transition: guarded updates of the step.
 async fn renewed(unit: &mut Unit<'_>, worker: &str, token: u64, running: &[Running]) -> Result<(), Failed> {
-    let until = unit.now().plus_s(u64::from(unit.config().lease_s + unit.config().margin_s)).0;
+    let until = unit.lease_end();
     let mut stop = vec![];
     for it in running {
         let attempt = it.attempt;
@@ -115,6 +124,9 @@ async fn renewed(unit: &mut Unit<'_>, worker: &str, token: u64, running: &[Runni
 async fn renew(unit: &mut Unit<'_>, running: &Running, until: i64) -> Result<bool, Failed> {
     let attempt = running.attempt;
     let (done, total) = (to_i64(running.done_bytes), running.total_bytes.map(to_i64));
+    if unit.renew_unwritten(attempt, until, done, total) {
+        return Ok(true);
+    }
     let update = step::Entity::update_many()
         .col_expr(step::Column::DueAt, Expr::val(until))
         .col_expr(step::Column::DoneBytes, Expr::val(done))
@@ -144,3 +156,6 @@ fn progress(unit: &mut Unit<'_>, running: &Running) -> Result<(), Failed> {
     unit.pass(names::EVENTS, &key, serde_json::to_string(&progress)?);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use longshore_schema::{
     wire::{Announce, WorkerKind},
 };
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Something that a command touches.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,11 +30,20 @@ pub enum Touch {
     },
 }
 
+/// What every plan may look at: read once for many.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// By name.
+    pub zones: Arc<BTreeMap<String, Zone>>,
+    /// All that announced themselves within a day, in the order of their ids.
+    pub workers: Arc<Vec<Worker>>,
+}
+
 /// A reading of what a command touches.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     /// By name.
-    pub zones: BTreeMap<String, Zone>,
+    pub zones: Arc<BTreeMap<String, Zone>>,
     /// By name.
     pub places: BTreeMap<String, Seen>,
     /// By id.
@@ -42,7 +51,7 @@ pub struct World {
     /// For `Touch::Lineage`.
     pub lineage: Option<Object>,
     /// All that announced themselves within a day, in the order of their ids.
-    pub workers: Vec<Worker>,
+    pub workers: Arc<Vec<Worker>>,
 }
 
 /// A zone.

@@ -3,8 +3,9 @@
 use crate::{
     config::Config,
     database::Failed,
+    mutant::{self, Mutant},
     operation::{Operation, backup_snapshot::BackupSnapshot, create_volume::CreateVolume},
-    world::{Object, Seen, Touch, Worker, World, Zone},
+    world::{Object, Seen, Surroundings, Touch, Worker, World, Zone},
 };
 use anyhow::Context;
 use longshore_schema::{
@@ -15,24 +16,32 @@ use longshore_schema::{
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::Value;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Workers that were not heard of for this long are forgotten by planning.
 const FORGOTTEN_S: i64 = 86_400;
 
-/// Reads what a command touches, with all zones and workers.
-pub async fn read(db: &impl ConnectionTrait, now: Timestamp, config: Config, touches: Vec<Touch>) -> Result<World, Failed> {
-    let mut world = World::default();
+/// Reads all zones and workers.
+pub async fn surroundings(db: &impl ConnectionTrait, now: Timestamp, config: Config) -> Result<Surroundings, Failed> {
+    let mut zones = BTreeMap::new();
     for row in zone::Entity::find().all(db).await? {
         let path = serde_json::from_value(Value::String(row.path))?;
-        world.zones.insert(row.name, Zone { region: row.region, path });
+        zones.insert(row.name, Zone { region: row.region, path });
     }
     let known = worker::Entity::find()
         .filter(worker::Column::SeenAt.gt(now.0 - FORGOTTEN_S * 1_000_000))
         .order_by_asc(worker::Column::Id);
+    let mut workers = vec![];
     for row in known.all(db).await? {
         let silent = now.0 - row.seen_at > i64::from(config.worker_silence_s) * 1_000_000;
-        world.workers.push(Worker { announced: serde_json::from_value(row.announced)?, live: !silent && !row.leaving });
+        workers.push(Worker { announced: serde_json::from_value(row.announced)?, live: !silent && !row.leaving });
     }
+    Ok(Surroundings { zones: Arc::new(zones), workers: Arc::new(workers) })
+}
+
+/// Reads what a command touches.
+pub async fn read(db: &impl ConnectionTrait, around: Surroundings, touches: Vec<Touch>) -> Result<World, Failed> {
+    let mut world = World { zones: around.zones, workers: around.workers, ..World::default() };
     for touch in touches {
         match touch {
             // All of them are read anyway.
@@ -97,7 +106,8 @@ fn object_of(row: operation::Model) -> Object {
         tenant: row.tenant,
         zone: row.zone,
         store: row.store,
-        usable: row.state == "ready" && !row.destroy_requested,
+        usable: (row.state == "ready" && !row.destroy_requested)
+            || (row.state == "destroying" && mutant::is(Mutant::HoldWhatGoes)),
         state: row.state,
         output: row.output.unwrap_or(Value::Null),
     }

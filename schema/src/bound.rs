@@ -15,7 +15,8 @@ const INDEX: u64 = 24 + FANOUT * (24 + 76);
 const MARKERS: u64 = (64 << 10) + 64 + FANOUT * 80 + 2 * 4096;
 /// A pack in a root's list.
 const ROOT_PACK: u64 = 32;
-/// Attempts that may each write pages and a root before one of them succeeds; extents are never sent twice.
+/// Attempts that may each write pages and a root before one of them succeeds. Extents are sent twice only
+/// if the volume changes between attempts; past the bound that is `volume.changed`.
 const ATTEMPTS: u64 = 4;
 
 /// The most bytes that a copy puts: of a disk of `virtual_size` bytes, of which at most `allocated` in whole

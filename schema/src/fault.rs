@@ -61,6 +61,8 @@ pub mod code {
         DEADLINE_PASSED = "deadline.passed";
         /// Something of ours is wrong; the message says what.
         INTERNAL = "internal";
+        /// The volume looks like a disk format, and nobody declared which it has.
+        IMAGE_FORMAT_UNDECLARED = "image.format-undeclared";
         /// The image can't be read as what it says it is, or asks for something unsafe.
         IMAGE_INVALID = "image.invalid";
         /// The worker stopped renewing its lease, or never started the step.
@@ -109,6 +111,8 @@ pub mod code {
         STEP_HANDED_BACK = "step.handed-back";
         /// The worker does not know this step.
         STEP_UNKNOWN = "step.unknown";
+        /// The volume is not what it was when it was measured.
+        VOLUME_CHANGED = "volume.changed";
         /// Another operation claims the volume.
         VOLUME_CLAIMED = "volume.claimed";
         /// A volume of that name exists and is not this operation's.
@@ -167,6 +171,15 @@ impl Fault {
     }
 }
 
+/// A text from outside, as a message shows it: its beginning, if it is long.
+pub fn shown(text: &str) -> String {
+    const MOST: usize = 100;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+        None => text.to_owned(),
+    }
+}
+
 /// The whole chain of an error's sources, joined by `: `, for a fault's message.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -184,6 +197,13 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_from_outside_is_cut_between_characters() {
+        assert_eq!(shown("disk"), "disk");
+        assert_eq!(shown(&"ü".repeat(100)), "ü".repeat(100));
+        assert_eq!(shown(&"ü".repeat(2500)), format!("{}… (5000 bytes)", "ü".repeat(100)));
+    }
 
     #[test]
     fn codes_are_unique_and_well_formed() {

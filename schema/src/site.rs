@@ -1,7 +1,10 @@
 //! The site file: zones, stores, staging areas, pools and users, as `site.toml` has them, and the places
 //! that follow from it. Secrets are references (`env:NAME`, `file:PATH`); a literal one is refused.
 
-use crate::fault::{Fault, code};
+mod overlap;
+
+use crate::fault::{Fault, code, shown};
+pub use overlap::Overlap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -242,16 +245,31 @@ impl std::str::FromStr for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(u64),
-            Text(String),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Number(bytes) => Ok(Size(bytes)),
-            Written::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+/// Reads a size as a number or as text.
+struct Written;
+
+impl serde::de::Visitor<'_> for Written {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a size: bytes as a whole number, not negative, or text such as \"500 GiB\"")
+    }
+
+    fn visit_u64<E>(self, bytes: u64) -> Result<Size, E> {
+        Ok(Size(bytes))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<Size, E> {
+        let negative = || E::invalid_value(serde::de::Unexpected::Signed(bytes), &self);
+        u64::try_from(bytes).map(Size).map_err(|_| negative())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
+        text.parse().map_err(E::custom)
     }
 }
 
@@ -288,7 +306,7 @@ impl Site {
         let names = names.chain(self.stores.iter().map(|it| ("place", &it.name)));
         for (what, name) in names.chain(self.pools.iter().map(|it| ("place", &it.name))) {
             if !is_name(name) {
-                return Err(invalid(format!("`{name}` is not a name: use a-z, 0-9 and -, at most 63, and not `host`")));
+                return Err(invalid(format!("`{}` is not a name: use a-z, 0-9 and -, at most 63, and not `host`", shown(name))));
             }
             if seen.insert((what, name), ()).is_some() {
                 return Err(invalid(format!("{what} `{name}` is there twice")));
@@ -307,7 +325,7 @@ impl Site {
         for store in &self.stores {
             self.check_store(store)?;
         }
-        Ok(())
+        self.overlaps().iter().find(|it| it.near).map_or(Ok(()), |it| Err(invalid(it.to_string())))
     }
 
     fn check_store(&self, store: &Store) -> Result<(), Fault> {
@@ -403,6 +421,9 @@ mod tests {
             ("file:///srv/volumes", "file:///srv/../etc", "without `..`"),
             ("name = \"fast\"", "name = \"Fast\"", "not a name"),
             ("\"10 TiB\"", "\"ten\"", "not a size"),
+            ("1099511627776", "-1", "not negative"),
+            ("1099511627776", "1.5", "whole number"),
+            ("\"10 TiB\"", "\"-1\"", "not a size"),
             ("hypervisor = \"kvm\"", "hypervisor = \"vax\"", "vax"),
             ("s3://bucket/prefix", "ftp://x", "s3://bucket/prefix or"),
         ] {

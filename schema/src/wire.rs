@@ -24,10 +24,15 @@ pub mod names {
     pub const CONTROL: &str = "longshore.control";
     /// Topic; routing key: `{kind}.{state}` or `{kind}.progress`.
     pub const EVENTS: &str = "longshore.events";
-    /// The queue of what nobody could take.
+    /// The queue of what nobody could take; and an exchange of headers that leads dead letters of step queues there,
+    /// but for those that expired: they were sent again.
     pub const DEAD: &str = "longshore.dead";
     /// Says why a message is in `longshore.dead`.
     pub const FAULT_HEADER: &str = "x-longshore-fault";
+    /// Messages that `longshore.dead` keeps; then the oldest go.
+    pub const DEAD_LIMIT: u32 = 10_000;
+    /// Bytes of bodies that `longshore.dead` keeps; then the oldest go.
+    pub const DEAD_LIMIT_BYTES: u32 = 256 << 20;
     /// A body over this many bytes is refused.
     pub const BODY_LIMIT: usize = 1 << 20;
     /// Attempts of a broker to deliver one message before it goes to `longshore.dead`.

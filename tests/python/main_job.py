@@ -53,7 +53,7 @@ def follow(operation, state):
             return data
 
 
-reply = ask("backup-snapshot", {"zone": "z1", "pool": "fast", "volume": "disk", "store": "main"})
+reply = ask("backup-snapshot", {"zone": "z1", "pool": "fast", "volume": "disk", "format": "qcow2", "store": "main"})
 assert reply["accepted"] and reply["state"] == "allocated", reply
 backup = reply["operation"]
 data = follow(backup, "ready")

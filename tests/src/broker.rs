@@ -4,7 +4,7 @@ use crate::{management::Management, services::Services};
 use anyhow::{Result, anyhow};
 use std::{path::PathBuf, sync::Arc};
 use xtask::services::{
-    rabbitmq::{self, Rabbitmq},
+    rabbitmq::{self, Rabbitmq, Tls},
     scratch,
 };
 
@@ -18,10 +18,15 @@ pub struct Broker {
 impl Broker {
     /// Starts a node. Takes seconds: use a virtual host of the shared broker where nothing is killed.
     pub async fn start() -> Broker {
+        Broker::start_with(None).await
+    }
+
+    /// One that speaks TLS too.
+    pub async fn start_with(tls: Option<Tls>) -> Broker {
         let parent = Services::from_env().dir;
         blocking(move || {
             let folder = scratch::make_in(&parent, "broker")?;
-            match rabbitmq::start(&folder) {
+            match rabbitmq::start(&folder, tls.as_ref()) {
                 Ok(node) => Ok(Broker { folder, node: Arc::new(node) }),
                 Err(e) => Err(e.context(format!("stop what started: {:?}", scratch::stop(&folder)))),
             }
@@ -33,6 +38,11 @@ impl Broker {
     /// The administrator's address of the virtual host `/`, the same after a restart.
     pub fn url(&self) -> String {
         self.node.url.clone()
+    }
+
+    /// The same over TLS.
+    pub fn tls_url(&self) -> String {
+        self.node.tls_url.clone().expect("a broker with a certificate")
     }
 
     /// Its management interface.
@@ -53,6 +63,18 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// SIGSTOP to the node.
+    pub fn pause(&self) {
+        self.node.service.pause().expect("stop the broker");
+    }
+
+    /// SIGCONT to the node.
+    pub fn go_on(&self) {
+        self.node.service.go_on().expect("let the broker go on");
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         if let Err(e) = scratch::stop(&self.folder) {
@@ -61,6 +83,6 @@ impl Drop for Broker {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|e| anyhow!("{e}"))?
 }

@@ -1,217 +1,163 @@
-//! Measures the data path on this machine: a mixed disk image in a scratch folder is copied into a file store,
-//! copied again with one percent changed, restored and verified, for several extent sizes.
-//!
-//! `cargo run -p longshore-workers --example datapath -- [MiB] [folder]`
+//! The data path alone, as a program: what `cargo xtask bench data` measures. It goes the product's way (`qemu-nbd`,
+//! S3, commit with read-back) without engine and broker. One task as JSON in the argument, one line of JSON as answer.
 
-use async_trait::async_trait;
-use bytes::Bytes;
+use futures::TryStreamExt;
 use longshore_schema::{
     fault::{Fault, code},
     ids::OperationId,
+    site,
     step::{Attempt, Way},
-    steps::object::{About, Base, Copied},
+    steps::{
+        object::{About, Base, Root},
+        volume::Format,
+    },
     time::Timestamp,
 };
 use longshore_workers::{
-    datapath::{Work, commit, copy, restore, verify},
-    hypervisor::{BlockRead, BlockWrite, Extent},
+    datapath::{Tuning, Work, codec::Encoder, commit, copy, restore},
+    hypervisor::{Draft, Hypervisor, kvm::Kvm},
     lease::Lease,
-    store::{Store, file::FileStore},
+    store::{counted::Counted, description, open, probe},
 };
-use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::{
     fs::File,
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
+use uuid::Uuid;
 
-const MIB: usize = 1 << 20;
-const WORDS: [&str; 8] = ["the ", "volume ", "of ", "a ", "snapshot ", "4711 ", "harbour\n", "store "];
-
-/// A raw file: half random, a quarter text, a quarter holes, in pieces of 4 MiB.
-struct Image(Arc<File>, u64);
-
-#[async_trait]
-impl BlockRead for Image {
-    fn size(&self) -> u64 {
-        self.1
-    }
-
-    async fn extents(&self, offset: u64, bytes: u64) -> Result<Vec<Extent>, Fault> {
-        let (mut at, end, mut runs) = (offset, offset + bytes, vec![]);
-        while at < end {
-            let next = ((at / (4 * MIB as u64) + 1) * 4 * MIB as u64).min(end);
-            runs.push(Extent { offset: at, bytes: next - at, zero: (at / (4 * MIB as u64)) % 4 == 3 });
-            at = next;
-        }
-        Ok(runs)
-    }
-
-    async fn read(&self, offset: u64, bytes: u32) -> Result<Bytes, Fault> {
-        let file = self.0.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let mut out = vec![0; bytes as usize];
-            file.read_exact_at(&mut out, offset).map(|()| Bytes::from(out))
-        });
-        read.await.map_err(fault)?.map_err(fault)
-    }
-
-    async fn close(self: Box<Self>) -> Result<(), Fault> {
-        Ok(())
-    }
+#[derive(Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+enum Task {
+    /// Tries the store out and writes `store.json`.
+    Found { store: site::Store, extent_size: u32 },
+    /// Backs a volume up, and commits.
+    Backup { store: site::Store, pool: PathBuf, volume: String, base: Option<Base>, tuning: Option<Tuning> },
+    /// Makes a volume of an object.
+    Restore { store: site::Store, object: OperationId, root: Root, pool: PathBuf, volume: String },
+    /// Sums up what is in the store.
+    Usage { store: site::Store },
+    /// Reads the parts of a file that aren't holes, as often as it takes on one core, and does one thing to them.
+    Limit { file: PathBuf, of: Limit },
 }
 
-#[async_trait]
-impl BlockWrite for Image {
-    async fn write(&self, offset: u64, data: Bytes) -> Result<(), Fault> {
-        let file = self.0.clone();
-        tokio::task::spawn_blocking(move || file.write_all_at(&data, offset)).await.map_err(fault)?.map_err(fault)
-    }
-
-    async fn zero(&self, _offset: u64, _bytes: u64) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn finish(self: Box<Self>) -> Result<(), Fault> {
-        Ok(())
-    }
-}
-
-fn fault(error: impl std::fmt::Display) -> Fault {
-    Fault::permanent(code::INTERNAL, error.to_string())
-}
-
-fn make(path: &Path, size: usize) -> std::io::Result<()> {
-    let file = File::create(path)?;
-    let mut random = StdRng::seed_from_u64(1);
-    for piece in 0..size / (4 * MIB) {
-        let mut data = vec![0; 4 * MIB];
-        match piece % 4 {
-            3 => continue,
-            2 => {
-                let mut text = String::with_capacity(5 * MIB);
-                while text.len() < data.len() {
-                    text.push_str(WORDS[random.random_range(0..WORDS.len())]);
-                }
-                data.copy_from_slice(&text.as_bytes()[..4 * MIB]);
-            }
-            _ => random.fill_bytes(&mut data),
-        }
-        file.write_all_at(&data, (piece * 4 * MIB) as u64)?;
-    }
-    file.set_len(size as u64)
-}
-
-/// One percent, in pieces of 64 KiB.
-fn change(path: &Path, size: usize) -> std::io::Result<()> {
-    let file = File::options().write(true).open(path)?;
-    let mut random = StdRng::seed_from_u64(2);
-    let mut data = vec![0; 64 << 10];
-    for _ in 0..size / 100 / data.len() {
-        let piece = random.random_range(0..size / (4 * MIB)) / 4 * 4;
-        random.fill_bytes(&mut data);
-        file.write_all_at(&data, (piece * 4 * MIB + random.random_range(0..64) * data.len()) as u64)?;
-    }
-    Ok(())
-}
-
-struct Bench {
-    image: PathBuf,
-    size: u64,
-    extent_size: u32,
-    store: Arc<dyn Store>,
-}
-
-impl Bench {
-    async fn backup(&self, base: Option<Base>) -> Result<(OperationId, Copied), Fault> {
-        let operation = OperationId::new();
-        let attempt = Attempt { operation, seq: 0, n: 1, way: Way::Do };
-        let lease = Arc::new(Lease::new(attempt, Instant::now() + Duration::from_secs(3600)));
-        let work = Work { store: self.store.clone(), lease, operation, attempt: 1 };
-        let reader = Box::new(Image(Arc::new(File::open(&self.image).map_err(fault)?), self.size));
-        let text = String::from;
-        let (kind, tenant, zone, source) = (text("backup-snapshot"), text("t"), text("z"), text("p/v"));
-        let about = About { kind, tenant, zone, name: None, source, created: Timestamp(0) };
-        let copying = copy::Copying { reader, extent_size: self.extent_size, base, about, may_write: None };
-        let copied = copy::copy(&work, copying).await?;
-        commit::commit(&work, &copied.root).await?;
-        Ok((operation, copied))
-    }
-
-    async fn read(&self, object: OperationId, copied: &Copied, target: Option<PathBuf>) -> Result<(), Fault> {
-        let attempt = Attempt { operation: object, seq: 0, n: 1, way: Way::Do };
-        let lease = Arc::new(Lease::new(attempt, Instant::now() + Duration::from_secs(3600)));
-        let source = restore::Source { store: self.store.clone(), object, root: copied.root.clone() };
-        let Some(target) = target else {
-            return verify::verify(&lease, &source).await.map(|_| ());
-        };
-        let open = async |size| {
-            let file = File::create(&target).map_err(fault)?;
-            file.set_len(size).map_err(fault)?;
-            Ok(Box::new(Image(Arc::new(file), size)) as Box<dyn BlockWrite>)
-        };
-        restore::restore(&lease, &source, open).await.map(|_| ())
-    }
-}
-
-fn equal(one: &Path, other: &Path) -> std::io::Result<bool> {
-    let (one, other) = (File::open(one)?, File::open(other)?);
-    let (mut left, mut right) = (vec![0; 4 * MIB], vec![0; 4 * MIB]);
-    let size = one.metadata()?.len();
-    for at in (0..size).step_by(4 * MIB) {
-        one.read_exact_at(&mut left, at)?;
-        other.read_exact_at(&mut right, at)?;
-        if left != right {
-            return Ok(false);
-        }
-    }
-    Ok(size == other.metadata()?.len())
-}
-
-async fn timed<T>(what: &str, size: u64, work: impl Future<Output = Result<T, Fault>>) -> anyhow::Result<T> {
-    let (start, before) = (Instant::now(), processor_seconds()?);
-    let done = work.await?;
-    let (seconds, processor) = (start.elapsed().as_secs_f64(), processor_seconds()? - before);
-    print!("  {what} {seconds:.2} s ({:.0} MiB/s), {processor:.2} CPU s", size as f64 / MIB as f64 / seconds);
-    Ok(done)
-}
-
-/// User and system time of this process, in the kernel's hundredths of a second.
-fn processor_seconds() -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    Ok((ticks(11) + ticks(12)) / 100.0)
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Limit {
+    Read,
+    Blake3,
+    Zstd,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1);
-    let size = args.next().map_or(Ok(1024), |mib| mib.parse::<usize>())? / 16 * 16 * MIB;
-    let folder = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
-    for kib in [64, 128, 256, 1024] {
-        let scratch = tempfile::tempdir_in(&folder)?;
-        let image = scratch.path().join("image");
-        make(&image, size)?;
-        let directory = scratch.path().join("store");
-        std::fs::create_dir(&directory)?;
-        let store = Arc::new(FileStore::open(&directory).await?);
-        let bench = Bench { image: image.clone(), size: size as u64, extent_size: kib << 10, store };
-        print!("{kib:>5} KiB:");
-        let (first, copied) = timed("full", bench.size, bench.backup(None)).await?;
-        change(&image, size)?;
-        let base = Base { object: first, root: copied.root.clone() };
-        let (second, again) = timed("incremental", bench.size, bench.backup(Some(base))).await?;
-        let target = scratch.path().join("restored");
-        timed("restore", bench.size, bench.read(second, &again, Some(target.clone()))).await?;
-        timed("verify", bench.size, bench.read(second, &again, None)).await?;
-        let same = equal(&image, &target)?;
-        println!("  stored {} MiB + {:.1} MiB  equal {same}", copied.stored >> 20, again.stored as f64 / MIB as f64);
-        anyhow::ensure!(same, "the restored image differs");
-    }
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    println!("most memory at any time: {}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default());
+    let task = std::env::args().nth(1).ok_or_else(|| anyhow::anyhow!("one task as JSON"))?;
+    println!("{}", perform(serde_json::from_str(&task)?).await?);
     Ok(())
+}
+
+async fn perform(task: Task) -> Result<Value, Fault> {
+    match task {
+        Task::Found { store, extent_size } => {
+            let capabilities = probe::probe(&store).await?;
+            let opened = open::open(&store, Some(&capabilities)).await?;
+            description::found(&*opened, extent_size, Uuid::nil(), capabilities).await?;
+            Ok(json!(capabilities))
+        }
+        Task::Backup { store, pool, volume, base, tuning } => backup(&store, pool, &volume, base, tuning).await,
+        Task::Restore { store, object, root, pool, volume } => restored(&store, object, root, pool, volume).await,
+        Task::Usage { store } => {
+            let (opened, _) = open::attach(&store, Uuid::nil()).await?;
+            let sizes: Vec<u64> = opened.list("").map_ok(|entry| entry.bytes).try_collect().await?;
+            Ok(json!({"keys": sizes.len(), "bytes": sizes.iter().sum::<u64>()}))
+        }
+        Task::Limit { file, of } => limit(&file, of).map_err(|error| Fault::permanent(code::INTERNAL, error.to_string())),
+    }
+}
+
+async fn backup(
+    place: &site::Store,
+    pool: PathBuf,
+    volume: &str,
+    base: Option<Base>,
+    tuning: Option<Tuning>,
+) -> Result<Value, Fault> {
+    let operation = OperationId::new();
+    let (store, description) = open::attach(place, Uuid::nil()).await?;
+    let counted = Counted::new(store);
+    let counts = counted.counts();
+    let pool = Kvm::new(pool);
+    let measured = pool.measure(volume, None, None).await?;
+    let work = Work { store: Arc::new(counted), lease: lease(operation), operation, attempt: 1 };
+    let text = String::from;
+    let (kind, tenant, zone, source) = (text("backup-snapshot"), text("t"), text("z"), format!("pool/{volume}"));
+    let copying = copy::Copying {
+        reader: pool.reader(volume, None, None).await?,
+        extent_size: description.extent_size,
+        base,
+        about: About { kind, tenant, zone, name: None, source, created: Timestamp(0) },
+        may_write: None,
+        read_back: !description.capabilities.checks_bodies(),
+        tuning: tuning.unwrap_or_default(),
+    };
+    let copied = copy::copy(&work, copying).await?;
+    let metadata_read = counts.read_bytes.load(Relaxed);
+    let committed = commit::commit(&work, &copied.root).await?;
+    let requests: u64 = [&counts.puts, &counts.gets, &counts.heads, &counts.lists].iter().map(|it| it.load(Relaxed)).sum();
+    Ok(json!({
+        "object": operation, "root": copied.root, "virtual_size": measured.virtual_size, "allocated": measured.allocated,
+        "read": copied.read, "stored": copied.stored, "reused": copied.reused, "requests": requests,
+        "sent": counts.written_bytes.load(Relaxed), "fetched": counts.read_bytes.load(Relaxed),
+        "fetched_by_copy": metadata_read, "read_back": copied.read_back + committed.read_back,
+    }))
+}
+
+async fn restored(place: &site::Store, object: OperationId, root: Root, pool: PathBuf, volume: String) -> Result<Value, Fault> {
+    let (store, _) = open::attach(place, Uuid::nil()).await?;
+    let counted = Counted::new(store);
+    let counts = counted.counts();
+    let pool = Kvm::new(pool);
+    let draft = Draft { volume, operation: OperationId::new(), attempt: 1 };
+    let source = restore::Source { store: Arc::new(counted), object, root };
+    let open = async |size| pool.writer(&draft, size, Format::Raw).await;
+    let (size, scanned) = restore::restore(&lease(draft.operation), &source, open).await?;
+    pool.publish(&draft).await?;
+    pool.discard(draft.operation).await?;
+    let requests: u64 = [&counts.gets, &counts.heads].iter().map(|it| it.load(Relaxed)).sum();
+    Ok(json!({"virtual_size": size, "written": scanned.bytes, "fetched": counts.read_bytes.load(Relaxed), "requests": requests}))
+}
+
+fn lease(operation: OperationId) -> Arc<Lease> {
+    let attempt = Attempt { operation, seq: 0, n: 1, way: Way::Do };
+    Arc::new(Lease::new(attempt, Instant::now() + Duration::from_secs(24 * 3600)))
+}
+
+/// One thread, pieces of 256 KiB. Zeros are what isn't a hole, too: pieces of zeros are only read.
+fn limit(path: &PathBuf, of: Limit) -> anyhow::Result<Value> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut encoder = Encoder::new(Tuning::default().level)?;
+    let mut read: u64 = 0;
+    let mut stored: u64 = 0;
+    let mut at = 0;
+    let mut buffer = vec![0; 256 << 10];
+    while at < size {
+        let length = buffer.len().min(usize::try_from(size - at)?);
+        file.read_exact_at(&mut buffer[..length], at)?;
+        at += length as u64;
+        if of == Limit::Read || longshore_workers::datapath::hash::is_zero(&buffer[..length]) {
+            continue;
+        }
+        read += length as u64;
+        match of {
+            Limit::Read => (),
+            Limit::Blake3 => drop(std::hint::black_box(longshore_workers::datapath::hash::digest(&buffer[..length]))),
+            Limit::Zstd => stored += encoder.page(buffer[..length].to_vec())?.1.len() as u64,
+        }
+    }
+    Ok(json!({"read": size, "data": read, "stored": stored}))
 }

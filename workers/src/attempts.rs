@@ -56,7 +56,7 @@ enum Fate {
     Untouched,
     /// It was started.
     Begun,
-    /// It was started, and its report was confirmed.
+    /// It was started, and its report was confirmed; or the engine was told that it won't start here.
     Reported,
 }
 
@@ -130,9 +130,15 @@ impl Attempts {
 
     /// The engine said something about an attempt. Whether somebody here hears it, or heard it before.
     pub(crate) fn word(&self, attempt: Attempt, word: Word) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         let Some(known) = state.in_hand.get(&attempt) else {
-            return state.memory.get(&attempt) == Some(&Fate::Reported);
+            let reported = state.memory.get(&attempt) == Some(&Fate::Reported);
+            match word {
+                // It is refused: the engine will take it for ended, so no later copy of its message may begin it.
+                Word::Go(_) => state.remember(attempt, Fate::Reported),
+                Word::Stop => (),
+            }
+            return reported;
         };
         match (word, &known.lease) {
             (Word::Stop, Some(lease)) => lease.stop(Fault::cancelled("the engine asked to stop")),
@@ -320,6 +326,15 @@ mod tests {
         let lease = lease(it);
         hand.begin(&lease);
         lease.check().unwrap_err();
+    }
+
+    #[test]
+    fn what_was_refused_never_begins_here() {
+        let (attempts, counts, it) = (Arc::<Attempts>::default(), Counts::default(), attempt());
+        assert!(!attempts.word(it, Word::Go(LONG)), "a predecessor asked for it");
+        assert!(matches!(attempts.take(it, LONG, true, counts.copy()), Taken::Known));
+        counts.are(1, 0);
+        assert!(attempts.word(it, Word::Go(LONG)), "refused once");
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn obey(worker: &Arc<Worker>, control: Control) {
         Control::SiteChanged { site_version } => {
             tracing::info!(site_version, "the site changed");
             worker.announce_again.notify_one();
+            worker.look_again.notify_one();
         }
         Control::Go { attempt, pace } => {
             if !worker.attempts.word(attempt, Word::Go(pace)) {

@@ -30,7 +30,8 @@ impl Opener for HostOpener {
     async fn store(&self, store: &site::Store, incarnation: Uuid) -> Result<OpenStore, Fault> {
         let (opened, description) = store::open::attach(store, incarnation).await?;
         description.check_extent_size(store.extent_size).map_err(|fault| fault.while_(format!("open store {}", store.name)))?;
-        Ok(OpenStore { store: opened, extent_size: description.extent_size })
+        let checks_bodies = description.capabilities.checks_bodies();
+        Ok(OpenStore { store: opened, extent_size: description.extent_size, checks_bodies })
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) async fn perform(worker: &Arc<Worker>, message: StepMessage, lease: &
             Outcome::Output(output)
         }
         Ok(Err(fault)) => {
+            if [code::STORE_UNAVAILABLE, code::STORE_MISSING, code::POOL_UNREACHABLE].contains(&fault.code.as_str()) {
+                worker.look_again.notify_one();
+            }
             match fault.class {
                 Class::Cancelled => tracing::info!(%fault, "stopped"),
                 Class::Transient | Class::Permanent => tracing::warn!(%fault, "failed"),

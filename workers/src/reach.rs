@@ -16,6 +16,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Places are pinged, or tried again, this often.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Asked to look sooner, it does, but not more often than this.
+const SOONEST: Duration = Duration::from_secs(1);
 /// A place that hasn't answered by then isn't reached.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -67,6 +69,7 @@ pub(crate) async fn keep_reaching(worker: Arc<Worker>, opener: Arc<dyn Opener>) 
     let mut tried: Vec<Tried> = vec![];
     loop {
         let wanted = places.borrow_and_update().clone();
+        let began = tokio::time::Instant::now();
         if let Some(wanted) = wanted {
             tried = round(worker.config.kind, opener.as_ref(), &wanted, tried).await;
             worker.set_view(view(&tried));
@@ -74,6 +77,7 @@ pub(crate) async fn keep_reaching(worker: Arc<Worker>, opener: Arc<dyn Opener>) 
         tokio::select! {
             changed = places.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(INTERVAL) => (),
+            () = worker.look_again.notified() => tokio::time::sleep_until(began + SOONEST).await,
         }
     }
 }
@@ -94,10 +98,11 @@ async fn round(kind: WorkerKind, opener: &dyn Opener, wanted: &[Place], tried: V
 
 async fn reach(opener: &dyn Opener, place: &Place, opened: Option<Opened>) -> Result<Opened, Fault> {
     match (opened, place) {
-        (Some(Opened::Pool(pool)), _) => pool.ping().await.map(|()| Opened::Pool(pool)),
-        (Some(Opened::Store(open)), _) => open.store.ping().await.map(|()| Opened::Store(open)),
-        (None, Place::Pool(pool)) => opener.pool(pool).await.map(Opened::Pool),
-        (None, Place::Store { store, incarnation }) => opener.store(store, *incarnation).await.map(Opened::Store),
+        (Some(Opened::Pool(pool)), _) if pool.ping().await.is_ok() => Ok(Opened::Pool(pool)),
+        (Some(Opened::Store(open)), _) if open.store.ping().await.is_ok() => Ok(Opened::Store(open)),
+        // What no longer answers as it was opened may be there anew: a share that was mounted again, another folder.
+        (_, Place::Pool(pool)) => opener.pool(pool).await.map(Opened::Pool),
+        (_, Place::Store { store, incarnation }) => opener.store(store, *incarnation).await.map(Opened::Store),
     }
 }
 
@@ -185,7 +190,7 @@ mod tests {
             self.opens.fetch_add(1, SeqCst);
             self.up
                 .load(SeqCst)
-                .then(|| OpenStore { store: Arc::new(Pinged(self.up.clone())), extent_size: 1 << 20 })
+                .then(|| OpenStore { store: Arc::new(Pinged(self.up.clone())), extent_size: 1 << 20, checks_bodies: true })
                 .ok_or_else(away)
         }
     }
@@ -201,7 +206,7 @@ mod tests {
         let site = Site::default();
         let wanted = [place("file:///a")];
         let mut tried = vec![];
-        for (up, opens) in [(false, 1), (false, 2), (true, 3), (true, 3), (false, 3), (true, 4)] {
+        for (up, opens) in [(false, 1), (false, 2), (true, 3), (true, 3), (false, 4), (true, 5)] {
             site.up.store(up, SeqCst);
             tried = round(WorkerKind::Transfer, &site, &wanted, tried).await;
             let view = view(&tried);

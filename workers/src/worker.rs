@@ -56,6 +56,8 @@ pub struct Worker {
     /// Counts welcomes.
     pub(crate) welcomes: watch::Sender<u64>,
     pub(crate) announce_again: Notify,
+    /// The places are looked at soon: one may have come or gone.
+    pub(crate) look_again: Notify,
     /// Nothing new is begun.
     pub(crate) stop: CancellationToken,
     /// Everything ends.
@@ -141,6 +143,7 @@ impl Worker {
             view: watch::Sender::new(None),
             welcomes: watch::Sender::new(0),
             announce_again: Notify::new(),
+            look_again: Notify::new(),
             stop,
             over: CancellationToken::new(),
             tasks: TaskTracker::new(),

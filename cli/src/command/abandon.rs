@@ -18,6 +18,11 @@ pub(crate) struct Abandon {
 impl Abandon {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Ended> {
         let body = json!({"operation": self.about.operation, "reason": self.reason});
-        request::send(session, self.about, Request { kind: "abandon", body, over: wait::is_gone, good: request::gone }).await
+        request::send(
+            session,
+            self.about,
+            Request { kind: "abandon", body, over: wait::is_gone, enough: wait::is_gone, good: request::gone },
+        )
+        .await
     }
 }

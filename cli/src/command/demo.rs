@@ -30,8 +30,11 @@ pub(crate) struct Demo {
     /// Your own disk image instead of a made one: any format that qemu-img reads. It is copied, never written to.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Size of the made disk.
-    #[arg(long, default_value = "256 MiB", conflicts_with = "image")]
+    /// The image's format, as qemu-img calls it; without, its name's suffix says it.
+    #[arg(long, value_name = "FORMAT", requires = "image", value_parser = image::FORMATS)]
+    format: Option<String>,
+    /// Size of the made disk: 64 MiB to 1 TiB.
+    #[arg(long, default_value = "256 MiB", conflicts_with = "image", value_parser = disk::size)]
     size: Size,
     /// Keep the scratch folder.
     #[arg(long)]
@@ -46,6 +49,7 @@ const VOLUME: &str = "disk.qcow2";
 
 impl Demo {
     pub(crate) async fn run(self, outer: &Session) -> Result<(), Ended> {
+        let image = self.image.as_deref().map(|it| image::Found::look(it, self.format.as_deref())).transpose()?;
         let mut builder = tempfile::Builder::new();
         builder.prefix("longshore-demo-").disable_cleanup(self.keep);
         let folder = match &self.scratch {
@@ -54,15 +58,21 @@ impl Demo {
         };
         let folder = folder.context("make a scratch folder").map_err(Ended::Broken)?;
         // What was killed on its way leaves the folder; what ends, however it ends, removes it.
+        if !self.keep {
+            shutdown::removes(folder.path().to_owned());
+        }
         let database = format!("sqlite://{}", folder.path().join("longshore.db").display());
         let settings = Settings { database, broker: Broker::Embedded, file: File::default() };
         let session = Session { settings, out: outer.out };
         let mut report = Report::new(session.out);
         report.title(&format!("Longshore: back up, change, back up again, restore, compare, in {}", folder.path().display()))?;
-        let mut scene = Scene::set(&session, folder.path()).await?;
+        if let Some(image) = &image {
+            report.title(&image.said())?;
+        }
         let stop = shutdown::on_signal().map_err(Ended::Broken)?;
+        let mut scene = Scene::set(&session, folder.path()).await?;
         let played = tokio::select! {
-            played = self.play(&mut scene, &mut report, folder.path()) => played,
+            played = self.play(image, &mut scene, &mut report, folder.path()) => played,
             () = stop.cancelled() => Err(Ended::Interrupted(None)),
         };
         scene.close().await;
@@ -73,11 +83,17 @@ impl Demo {
         report.end()
     }
 
-    async fn play(&self, scene: &mut Scene<'_>, report: &mut Report, folder: &Path) -> Result<(), Ended> {
+    async fn play(
+        &self,
+        image: Option<image::Found>,
+        scene: &mut Scene<'_>,
+        report: &mut Report,
+        folder: &Path,
+    ) -> Result<(), Ended> {
         let broken = Ended::Broken;
         let started = report.begin("make the disk");
-        let disk: Box<dyn Disk> = match &self.image {
-            Some(path) => Box::new(image::Copied::of(path, folder).await.map_err(broken)?),
+        let disk: Box<dyn Disk> = match &image {
+            Some(image) => Box::new(image::Copied::of(image, folder).await.map_err(broken)?),
             None => Box::new(disk::Made::new(self.size.0, folder).await.map_err(broken)?),
         };
         let [first, second] = disk.snapshots();
@@ -118,7 +134,11 @@ impl Demo {
     ) -> Result<(), Ended> {
         let started = report.begin("compare");
         let digest = compare::volumes(disk.size(), snapshot, volume, folder).await.map_err(Ended::Broken)?;
-        let said = format!("all {} are equal: qemu-img compare, and BLAKE3 {}…", human::bytes(disk.size()), &digest[..16]);
+        let said = format!(
+            "all {} are equal: qemu-img compare, and BLAKE3 of all that isn't zeros, {}…",
+            human::bytes(disk.size()),
+            &digest[..16]
+        );
         report.done(started, said, json!({"volume": volume, "blake3": digest}))
     }
 }

@@ -15,6 +15,11 @@ pub(crate) struct Destroy {
 impl Destroy {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Ended> {
         let body = json!({"operation": self.about.operation});
-        request::send(session, self.about, Request { kind: "destroy", body, over: wait::is_gone, good: request::gone }).await
+        request::send(
+            session,
+            self.about,
+            Request { kind: "destroy", body, over: wait::is_gone, enough: wait::is_gone_or_held, good: request::gone },
+        )
+        .await
     }
 }

@@ -28,6 +28,10 @@ pub(crate) struct Engine {
     /// Embedded: this host's name; the system's if absent.
     #[arg(long, env = "LONGSHORE_HOST", value_parser = super::worker::name)]
     host: Option<String>,
+    /// Seconds that a long step goes on without an answer from here. Longer rides out longer outages of the broker and
+    /// the database; shorter finds a dead worker sooner. All engines should have the same.
+    #[arg(long, env = "LONGSHORE_LEASE_S", default_value_t = Config::default().lease_s, value_parser = clap::value_parser!(u32).range(5..=3600))]
+    lease_s: u32,
     /// Serve HTTP for reading, there: a port is 127.0.0.1's; an address that isn't loopback needs --http-token.
     #[arg(long, env = "LONGSHORE_LISTEN", value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
@@ -46,9 +50,13 @@ impl Engine {
         let stop = shutdown::on_signal().map_err(Ended::Broken)?;
         let http = self.listener(session).await?;
         match session.amqp("longshore engine").await? {
-            Some(courier) => over_broker(session.database().await?, courier, http, stop).await,
+            Some(courier) => over_broker(session.database_in_time().await?, courier, self.config(), http, stop).await,
             None => self.embedded(session, http, stop).await,
         }
+    }
+
+    fn config(&self) -> Config {
+        Config { lease_s: self.lease_s, ..Config::default() }
     }
 
     /// Bound before anything else is started: a port that is taken is no reason to stop half-way.
@@ -66,8 +74,9 @@ impl Engine {
         let database = session.database().await?;
         let lock = ask::lock(&database)?;
         let lock = lock.ok_or_else(|| Ended::Broken(anyhow!("another engine runs on this database: {}", socket.display())))?;
+        let config = self.config();
         let host = self.host.or_else(|| session.settings.file.host.clone()).unwrap_or_else(embedded::host_name);
-        let options = embedded::Options { socket: socket.clone(), host, concurrency: self.concurrency };
+        let options = embedded::Options { socket: socket.clone(), host, concurrency: self.concurrency, config };
         let mut embedded = Embedded::start(&database, lock, options).await.map_err(Ended::Broken)?;
         let serving = serve(http, &database, embedded.courier(), &stop);
         tracing::info!(socket = %socket.display(), "the engine takes commands");
@@ -85,12 +94,13 @@ impl Engine {
 async fn over_broker(
     database: Database,
     courier: Arc<dyn Courier>,
+    config: Config,
     http: Option<Server>,
     stop: CancellationToken,
 ) -> Result<(), Ended> {
     let serving = serve(http, &database, courier.clone(), &stop);
     tracing::info!("the engine runs");
-    let result = longshore_engine::engine::run(database, courier.clone(), Config::default(), stop.clone()).await;
+    let result = longshore_engine::engine::run(database, courier.clone(), config, stop.clone()).await;
     stop.cancel();
     ended(serving).await;
     courier.close().await;

@@ -51,6 +51,9 @@ pub(crate) struct BackupSnapshot {
     /// A named snapshot inside the volume; without, the volume as it is.
     #[arg(long)]
     snapshot: Option<String>,
+    /// The volume's format; without, its name's suffix says it (.qcow2, .raw, .img), else it must be plain bytes.
+    #[arg(long, value_parser = ["qcow2", "raw"])]
+    format: Option<String>,
     /// The store that gets the object.
     #[arg(long, required_unless_present = "body")]
     store: Option<String>,

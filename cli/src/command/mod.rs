@@ -24,7 +24,7 @@ pub(crate) mod worker;
 pub(crate) mod workers;
 
 use crate::{
-    arguments::{Arguments, Command},
+    arguments::{Arguments, Command, LogFormat},
     ended::Ended,
     logging,
     session::Session,
@@ -41,7 +41,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Ended> {
         Command::Demo(_) => Settings { database: String::new(), broker: Broker::Embedded, file: File::default() },
         _ => Settings::read(arguments.database.as_deref(), arguments.broker.as_deref(), arguments.config.as_deref())?,
     };
-    logging::start(arguments.log.as_deref().or(settings.file.log.as_deref()), verbosity(&arguments), arguments.log_format)?;
+    logging::start(
+        arguments.log.as_deref().or(settings.file.log.as_deref()),
+        verbosity(&arguments),
+        arguments.log_format.unwrap_or(LogFormat::Text),
+    )?;
     let session = Session::new(&arguments, settings);
     match arguments.command {
         Command::Abandon(command) => command.run(&session).await,

@@ -25,6 +25,7 @@ use longshore_schema::{
 };
 use sea_orm::EntityTrait;
 use serde_json::json;
+use std::sync::Arc;
 
 /// `plan`
 #[derive(Debug, Args)]
@@ -44,13 +45,17 @@ impl Plan {
         let kind = operation::find(self.kind.name()).map_err(Ended::Refused)?;
         let touches = kind.touches(&body, &self.tenant).map_err(Ended::Refused)?;
         let at = session::now(&database).await?;
-        let world = world_read::read(database.read(), at, Config::default(), touches).await;
+        let world = async {
+            let around = world_read::surroundings(database.read(), at, Config::default()).await?;
+            world_read::read(database.read(), around, touches).await
+        };
+        let world = world.await;
         let mut world = world.map_err(|failed| match failed {
             Failed::Internal(error) => Ended::Broken(error),
             other => Ended::unreachable(other),
         })?;
         if session.settings.broker == Broker::Embedded && !world.workers.iter().any(|it| it.live) {
-            world.workers = expected(&database, &world).await.map_err(Ended::Unreachable)?;
+            world.workers = Arc::new(expected(&database, &world).await.map_err(Ended::Unreachable)?);
         }
         let asked = Asked { operation: OperationId::new(), tenant: self.tenant, at };
         let (plan, about) = kind.plan(&body, &world, &asked).map_err(Ended::Refused)?;

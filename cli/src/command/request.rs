@@ -18,7 +18,7 @@ pub(crate) struct About {
     /// The operation's id.
     #[arg(value_name = "ID")]
     pub(crate) operation: OperationId,
-    /// Wait until it is done; always so when no engine runs.
+    /// Wait until it is done; without, and when no engine runs, only as long as it needs this process.
     #[arg(long)]
     wait: bool,
     /// The idempotency key.
@@ -35,8 +35,10 @@ pub(crate) struct Request {
     pub(crate) kind: &'static str,
     /// Its body.
     pub(crate) body: Value,
-    /// Whether it is done.
+    /// Whether it is done, for who waits.
     pub(crate) over: fn(&OperationView) -> bool,
+    /// Whether it needs this process no more, for who doesn't.
+    pub(crate) enough: fn(&OperationView) -> bool,
     /// Whether what was asked for came true.
     pub(crate) good: fn(&OperationView) -> Result<(), Ended>,
 }
@@ -64,7 +66,8 @@ async fn send_over(session: &Session, line: &mut Line, about: About, request: Re
         return ask::accepted(&reply);
     }
     let database = session.reading().await?;
-    for it in wait::until(session, &database, Some(line), &[about.operation], request.over).await? {
+    let over = if about.wait { request.over } else { request.enough };
+    for it in wait::until(session, &database, Some(line), &[about.operation], over).await? {
         session.out.one(&it, |it| format!("operation {} is {}{}", it.id, it.state, because(it)))?;
         (request.good)(&it)?;
     }

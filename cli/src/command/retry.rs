@@ -15,6 +15,11 @@ pub(crate) struct Retry {
 impl Retry {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Ended> {
         let body = json!({"operation": self.about.operation});
-        request::send(session, self.about, Request { kind: "retry", body, over: wait::is_over, good: wait::good }).await
+        request::send(
+            session,
+            self.about,
+            Request { kind: "retry", body, over: wait::is_over, enough: wait::is_over, good: wait::good },
+        )
+        .await
     }
 }

@@ -7,14 +7,19 @@ use crate::{
     ended::Ended,
     print::{human, table},
     session::Session,
+    settings::Broker,
 };
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use longshore_engine::{
+    audit,
     database::{Database, Failed},
     site::{self, Change, Known},
 };
-use longshore_schema::site::Site as SiteFile;
+use longshore_schema::{
+    fault::{Fault, code},
+    site::Site as SiteFile,
+};
 use std::{
     io::{BufRead, IsTerminal, Write},
     path::PathBuf,
@@ -38,6 +43,9 @@ pub(crate) struct Apply {
     /// Don't ask.
     #[arg(long, short)]
     yes: bool,
+    /// Make the folder of a local store that isn't there, if the folder above it is.
+    #[arg(long)]
+    create: bool,
 }
 
 /// `site show`
@@ -65,9 +73,12 @@ impl Apply {
             session.out.text(difference::text(&changes))?;
         }
         site::check(&changes).map_err(Ended::Refused)?;
+        check_zones(session, &wanted)?;
+        found::warn_of_links(&wanted);
+        warn_of_full(&database, &wanted).await?;
         if !changes.is_empty() {
             self.confirm()?;
-            apply(&database, &known, &wanted, &changes).await?;
+            apply(&database, &known, &wanted, &changes, self.create).await?;
             if !session.out.json {
                 session.out.text("applied")?;
             }
@@ -93,12 +104,45 @@ impl Apply {
     }
 }
 
+/// Folders of the same name in distinct zones are distinct folders, unless one process serves all zones.
+fn check_zones(session: &Session, wanted: &SiteFile) -> Result<(), Ended> {
+    for overlap in wanted.overlaps() {
+        match session.settings.broker {
+            Broker::Embedded => return Err(Ended::Refused(Fault::permanent(code::SITE_INVALID, overlap.to_string()))),
+            _ => eprintln!("unless hosts of their zones see other folders there, {overlap}"),
+        }
+    }
+    Ok(())
+}
+
+/// Says which places have more in them than they may hold by the new file.
+async fn warn_of_full(database: &Database, wanted: &SiteFile) -> Result<(), Ended> {
+    let stores = wanted.stores.iter().map(|it| ("store", &it.name, it.capacity.0, it.overcommit, it.threshold));
+    let pools = wanted.pools.iter().map(|it| ("pool", &it.name, it.capacity.0, it.overcommit, it.threshold));
+    for (role, name, capacity, overcommit, threshold) in stores.chain(pools) {
+        let limit = (capacity as f64 * overcommit * threshold) as u64;
+        let places = audit::places(database.read(), role).await.map_err(Ended::Broken)?;
+        let held = places.iter().find(|it| it.name == *name).map_or(0, |it| it.used + it.reserved);
+        if held > limit {
+            let (held, limit) = (human::bytes(held), human::bytes(limit));
+            eprintln!("{role} {name}: {held} are used or reserved already, and it may hold {limit}: nothing more will fit");
+        }
+    }
+    Ok(())
+}
+
 /// Founds the stores that are new or changed, and writes the site in one transaction.
-pub(crate) async fn apply(database: &Database, known: &Known, wanted: &SiteFile, changes: &[Change]) -> Result<(), Ended> {
+pub(crate) async fn apply(
+    database: &Database,
+    known: &Known,
+    wanted: &SiteFile,
+    changes: &[Change],
+    create: bool,
+) -> Result<(), Ended> {
     let mut settled = site::settled(known, wanted);
     let touched = |name: &str| changes.iter().any(|it| it.what == "store" && it.name == name);
     for (store, asked) in settled.stores.iter_mut().zip(&wanted.stores).filter(|(it, _)| touched(&it.name)) {
-        found::found(store, asked, known.incarnation).await.map_err(Ended::Refused)?;
+        found::found(store, asked, known.incarnation, create).await.map_err(Ended::Refused)?;
     }
     for pool in wanted.pools.iter().filter(|it| changes.iter().any(|change| change.what == "pool" && change.name == it.name)) {
         found::warn_of_pool(pool).await;

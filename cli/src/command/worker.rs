@@ -68,7 +68,10 @@ impl Worker {
         config.concurrency = self.concurrency;
         config.drain_s = self.drain_s;
         config.tools = match self.kind {
-            Kind::Kvm => kvm::tools().await,
+            Kind::Kvm => {
+                kvm::clean_up();
+                kvm::tools().await
+            }
             Kind::Transfer => BTreeMap::new(),
         };
         worker::Worker::run(config, courier, steps::handlers(), Arc::new(HostOpener), stop).await.map_err(Ended::Unreachable)

@@ -58,9 +58,15 @@ async fn declare(connection: &Connection, queues: &[Queue]) -> anyhow::Result<()
     let channel = connection.create_channel().await.context("open a channel")?;
     if queues.iter().any(|queue| matches!(queue, Queue::Durable { .. })) {
         declare_queue(&channel, names::DEAD, durable(), dead()).await?;
+        declare_exchange(connection, names::DEAD, ExchangeKind::Headers)
+            .await
+            .with_context(|| format!("declare exchange {:?}", names::DEAD))?;
+        let options = QueueBindOptions::default();
+        channel.queue_bind(short(names::DEAD)?, short(names::DEAD)?, short("")?, options, not_expired()).await?;
     }
     for queue in queues {
         let (options, arguments) = match queue {
+            Queue::Durable { exchange, .. } if exchange == names::STEPS => (durable(), sent_again()),
             Queue::Durable { .. } => (durable(), limited()),
             Queue::Own { .. } => (QueueDeclareOptions { exclusive: true, ..Default::default() }, FieldTable::default()),
         };
@@ -122,9 +128,30 @@ fn limited() -> FieldTable {
     ])
 }
 
-/// RabbitMQ 4 drops what came back 20 times unless a limit is given, and older ones know no "unlimited".
+/// A queue of steps: what expired in it was sent again from the database, so that only the other dead letters are
+/// kept. RabbitMQ holds what an exchange takes nowhere until somebody does, unless it is told to drop it: hence `at-most-once`.
+fn sent_again() -> FieldTable {
+    let mut arguments = limited();
+    arguments.insert("x-dead-letter-exchange".into(), text(names::DEAD));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-most-once"));
+    arguments
+}
+
+/// What `sent_again` keeps: all of RabbitMQ's reasons but `expired`. `-with-x`: else headers that begin with `x-` don't count.
+fn not_expired() -> FieldTable {
+    let reason = "x-first-death-reason";
+    table([("x-match", text("any-with-x")), (reason, text("delivery_limit"))])
+}
+
+/// Limited, since nobody may ever look: the oldest go first. RabbitMQ 4 drops what came back 20 times unless a limit is given, and older ones know no "unlimited".
 fn dead() -> FieldTable {
-    table([("x-queue-type", text("quorum")), ("x-delivery-limit", AMQPValue::LongLongInt(i32::MAX.into()))])
+    table([
+        ("x-queue-type", text("quorum")),
+        ("x-delivery-limit", AMQPValue::LongLongInt(i32::MAX.into())),
+        ("x-max-length", AMQPValue::LongLongInt(names::DEAD_LIMIT.into())),
+        ("x-max-length-bytes", AMQPValue::LongLongInt(names::DEAD_LIMIT_BYTES.into())),
+        ("x-overflow", text("drop-head")),
+    ])
 }
 
 fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {

@@ -2,7 +2,7 @@
 
 use super::{
     chaos::{Chaos, Dice, Fate},
-    queue::{Dead, State, Stored},
+    queue::{Dead, EXPIRED, State, Stored},
     route,
 };
 use crate::{Parcel, Queue, Unsent, exchanges};
@@ -148,6 +148,9 @@ impl Broker {
             let waiting = state.waiting();
             let place = self.dice.as_mut().map_or(waiting, |dice| dice.place(waiting));
             state.put(stored, place);
+            if queue == names::DEAD {
+                state.limit(names::DEAD_LIMIT as usize, names::DEAD_LIMIT_BYTES as usize);
+            }
         }
     }
 
@@ -157,13 +160,14 @@ impl Broker {
     }
 
     /// What left a durable queue undone goes to `longshore.dead`, as RabbitMQ's dead letters do; what left an
-    /// own queue, or `longshore.dead` itself, is gone.
+    /// own queue, or `longshore.dead` itself, is gone. So is a step that expired: it was sent again.
     fn bury(&mut self, queue: &str, dead: impl IntoIterator<Item = Dead>) {
-        let durable = self.queues.get(queue).is_some_and(|state| state.owner.is_none());
-        if !durable || queue == names::DEAD {
-            return;
-        }
+        let Some(state) = self.queues.get(queue).filter(|state| state.owner.is_none() && queue != names::DEAD) else { return };
+        let steps = state.declared.bindings().is_some_and(|(exchange, _)| exchange == names::STEPS);
         for Dead { mut parcel, reason } in dead {
+            if steps && reason == EXPIRED {
+                continue;
+            }
             for (header, text) in [("reason", reason), ("queue", queue), ("exchange", &parcel.exchange)] {
                 parcel.properties.headers.entry(format!("x-first-death-{header}")).or_insert_with(|| text.into());
             }

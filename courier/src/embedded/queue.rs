@@ -7,6 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A message in a queue waited for longer than it may.
+pub(super) const EXPIRED: &str = "expired";
+
 /// A message in a queue.
 #[derive(Debug, Clone)]
 pub(super) struct Stored {
@@ -66,11 +69,19 @@ impl State {
         self.waiting.insert(place.min(self.waiting.len()), stored);
     }
 
+    /// Forgets the oldest that wait, until no more than `messages` and `bytes` are left.
+    pub(super) fn limit(&mut self, messages: usize, bytes: usize) {
+        let mut all: usize = self.waiting.iter().map(|stored| stored.parcel.body.len()).sum();
+        while self.waiting.len() > messages || all > bytes {
+            all -= self.waiting.pop_front().map_or(all, |stored| stored.parcel.body.len());
+        }
+    }
+
     /// Takes the expired ones off the front.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Dead> {
         let mut dead = vec![];
         while self.waiting.front().is_some_and(|stored| stored.expires.is_some_and(|at| at <= now)) {
-            dead.extend(self.waiting.pop_front().map(|stored| Dead { parcel: stored.parcel, reason: "expired" }));
+            dead.extend(self.waiting.pop_front().map(|stored| Dead { parcel: stored.parcel, reason: EXPIRED }));
         }
         dead
     }

@@ -1,6 +1,7 @@
 //! Receipts: what is settled stays settled, what isn't comes again.
 
 use super::{Check, Factory, room::*};
+use crate::Queue;
 use longshore_schema::wire::names;
 use std::collections::BTreeSet;
 
@@ -12,6 +13,10 @@ pub(super) const CHECKS: &[Check] = &[
     ("closing_settles_what_was_acknowledged_before", |f| Box::pin(closing_settles_what_was_acknowledged_before(f))),
     ("acknowledging_in_any_order_settles_just_those", |f| Box::pin(acknowledging_in_any_order_settles_just_those(f))),
     ("a_message_that_always_comes_back_ends_in_dead", |f| Box::pin(a_message_that_always_comes_back_ends_in_dead(f))),
+    ("a_step_that_expired_is_forgotten_and_one_that_always_comes_back_is_not", |f| {
+        Box::pin(a_step_that_expired_is_forgotten_and_one_that_always_comes_back_is_not(f))
+    }),
+    ("longshore_dead_forgets_the_oldest", |f| Box::pin(longshore_dead_forgets_the_oldest(f))),
     ("an_own_queue_redelivers_too", |f| Box::pin(an_own_queue_redelivers_too(f))),
 ];
 
@@ -166,6 +171,47 @@ async fn a_message_that_always_comes_back_ends_in_dead(factory: Factory) {
     assert_eq!((found.exchange.as_str(), found.routing_key.as_str()), ("", names::DEAD));
     send(&courier, vec![to_queue(&queue, "the queue still works")]).await;
     take(&mut inbox, "the queue still works").await;
+}
+
+async fn a_step_that_expired_is_forgotten_and_one_that_always_comes_back_is_not(factory: Factory) {
+    let room = Room::new(factory);
+    let courier = room.courier().await;
+    let (name, key) = (room.name("steps"), format!("host.{}", room.id));
+    let queue = Queue::Durable { name: name.clone(), exchange: names::STEPS.into(), routing_key: key.clone() };
+    courier.declare(&[queue]).await.expect("declared");
+    let (old, poison) = (format!("old in {name}"), format!("poison in {name}"));
+    let mut expires = parcel(names::STEPS, &key, &old);
+    expires.properties.expiration_ms = Some(0);
+    send(&courier, vec![expires, parcel(names::STEPS, &key, &poison)]).await;
+    let mut inbox = consume(&courier, &name, 1).await;
+    let mut deliveries = 0;
+    while deliveries <= names::DELIVERY_LIMIT {
+        let delivery = next(&mut inbox).await;
+        assert_eq!(text(&delivery), poison);
+        deliveries += 1;
+        delivery.receipt.requeue();
+    }
+    // The old one is older, so it would have come to `longshore.dead` before.
+    let mut inbox = consume(&courier, names::DEAD, 10).await;
+    loop {
+        let delivery = next(&mut inbox).await;
+        let body = text(&delivery);
+        delivery.receipt.ack();
+        assert_ne!(body, old);
+        if body == poison {
+            break;
+        }
+    }
+}
+
+async fn longshore_dead_forgets_the_oldest(factory: Factory) {
+    let (courier, _) = Room::new(factory).queue().await;
+    let limit = names::DEAD_LIMIT as usize;
+    send(&courier, (0..limit + 5).map(|n| to_queue(names::DEAD, &format!("{n}"))).collect()).await;
+    let mut inbox = consume(&courier, names::DEAD, 200).await;
+    for n in 5..limit + 5 {
+        take(&mut inbox, &format!("{n}")).await;
+    }
 }
 
 async fn an_own_queue_redelivers_too(factory: Factory) {

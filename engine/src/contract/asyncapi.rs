@@ -68,7 +68,9 @@ fn channels() -> Value {
         "control": exchange(names::CONTROL, "direct", "{worker}", &["control"],
             json!({"worker": {"description": "A worker's id, or `all`."}}), "What engines tell workers; not persistent."),
         "dead": queue(names::DEAD, &[""; 0], &format!(
-            "What nobody could take, kept for a person to look at; the header `{}` says why.", names::FAULT_HEADER)),
+            "What nobody could take, kept for a person to look at; the header `{}` says why. Limited to {} messages and {} MiB: the \
+             oldest go. Steps that expired don't come here.",
+            names::FAULT_HEADER, names::DEAD_LIMIT, names::DEAD_LIMIT_BYTES >> 20)),
     })
 }
 

@@ -1,29 +1,38 @@
 //! The journal: the only writer of operations, steps, history, ledger and outbox. It takes whatever commands and
 //! reports have arrived, up to a limit, into one transaction; one bad item is taken out and done alone.
 
+mod apply;
+mod bulk;
 pub mod history;
+pub mod loaded;
+pub mod memory;
 mod perform;
 pub mod rows;
 mod send;
 pub mod unit;
+mod write;
 
 use crate::{
     command::{self, Command},
     config::Config,
-    database::{self, Database, Failed},
+    database::{Database, Failed},
     machine::Event,
-    outbox::Relay,
+    outbox::{Handed, Relay},
     report,
 };
 use futures::FutureExt;
 use longshore_schema::{
     ids::OperationId,
+    step::Attempt,
     tables::outbox,
+    time::Timestamp,
     wire::{Reply, Report},
 };
+use memory::Memory;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use unit::Unit;
+use uuid::Uuid;
 
 /// Something for the journal to absorb.
 #[derive(Debug, Clone)]
@@ -80,7 +89,7 @@ impl Journal {
     pub fn start(database: Database, config: Config, relay: Relay) -> (Journal, tokio::task::JoinHandle<()>) {
         let (urgent, urgent_inbox) = mpsc::channel(1024);
         let (commands, command_inbox) = mpsc::channel(1024);
-        let writer = Writer { database, config, relay };
+        let writer = Writer { database, config, relay, memory: Arc::default() };
         let task = tokio::spawn(writer.run(urgent_inbox, command_inbox));
         (Journal { urgent, commands }, task)
     }
@@ -101,13 +110,21 @@ struct Writer {
     database: Database,
     config: Config,
     relay: Relay,
+    /// Locked by the one transaction that runs.
+    memory: Arc<Mutex<Memory>>,
 }
 
 /// What a committed transaction left to do.
-struct Written {
-    absorbed: Vec<Absorbed>,
-    outbox: Vec<outbox::Model>,
-    passing: Vec<outbox::Model>,
+#[derive(Debug)]
+pub struct Written {
+    /// One for each item.
+    pub absorbed: Vec<Absorbed>,
+    /// Rows of the outbox, claimed for this engine.
+    pub outbox: Vec<outbox::Model>,
+    /// Messages that were never stored.
+    pub passing: Vec<outbox::Model>,
+    /// The transaction's time.
+    pub now: Timestamp,
 }
 
 impl Writer {
@@ -131,7 +148,12 @@ impl Writer {
 
     async fn absorb_batch(&self, batch: Vec<Submitted>) {
         let items: Vec<Item> = batch.iter().map(|it| it.item.clone()).collect();
-        match self.write(items).await {
+        let mut written = self.write(items.clone()).await;
+        if matches!(written, Err(Failed::Conflict(_))) && items.len() > 1 {
+            // Mostly something remembered that another engine changed: now everything is read.
+            written = self.write(items).await;
+        }
+        match written {
             Ok(absorbed) => {
                 for (submitted, absorbed) in batch.into_iter().zip(absorbed) {
                     // The one who asked may be gone.
@@ -173,42 +195,80 @@ impl Writer {
         }
     }
 
+    /// One transaction. What it wrote is handed to the relay, and remembered; an error forgets everything.
     async fn write(&self, items: Vec<Item>) -> Result<Vec<Absorbed>, Failed> {
-        let config = self.config;
-        let written = self.database.transact(move |tx| {
-            async move {
-                let now = database::now(tx).await?;
-                let mut unit = Unit::new(tx, config, now);
-                unit.load(items.iter().flat_map(operations_of)).await?;
-                let mut absorbed = vec![];
-                for item in &items {
-                    absorbed.push(absorb(&mut unit, item).await?);
-                }
-                let passing = std::mem::take(&mut unit.passing);
-                let (outbox, later) = unit.flush().await?;
-                Ok(Written { absorbed, outbox, passing: passing.into_iter().chain(later).collect() })
+        let confirmed = self.relay.take_confirmed();
+        match write(&self.database, &self.memory, self.config, items, confirmed.clone()).await {
+            Ok(written) => {
+                self.relay.hand_over(Handed::new(written.outbox, written.passing, written.now));
+                Ok(written.absorbed)
             }
-            .boxed()
-        });
-        let written = written.await?;
-        self.relay.hand_over(written.outbox, written.passing);
-        Ok(written.absorbed)
+            Err(failed) => {
+                self.relay.give_back_confirmed(confirmed);
+                Err(failed)
+            }
+        }
     }
 }
 
-/// Operations that an item is about: loaded together, for all items of a batch.
-fn operations_of(item: &Item) -> Vec<OperationId> {
-    match item {
-        Item::Due { operation, .. } => vec![*operation],
-        Item::Report(report) => match &**report {
-            Report::Started { attempt, .. } | Report::Done { attempt, .. } | Report::Declined { attempt, .. } => {
-                vec![attempt.operation]
+/// Absorbs all of them in one transaction, or none; deletes rows of the outbox that the broker confirmed. What was
+/// written is remembered; an error forgets everything.
+pub async fn write(
+    database: &Database,
+    memory: &Arc<Mutex<Memory>>,
+    config: Config,
+    items: Vec<Item>,
+    confirmed: Vec<Uuid>,
+) -> Result<Written, Failed> {
+    let (clock, shared) = (database.clock(), memory.clone());
+    let written = database.transact(move |tx| {
+        async move {
+            let mut memory = shared.lock().await;
+            let now = clock.now(tx).await?;
+            let mut unit = Unit::new(tx, &mut memory, config, now);
+            load(&mut unit, &items).await?;
+            let mut absorbed = vec![];
+            for item in &items {
+                absorbed.push(absorb(&mut unit, item).await?);
             }
-            Report::Renew { running, .. } => running.iter().map(|it| it.attempt.operation).collect(),
-            Report::Announce(_) => vec![],
-        },
-        Item::Command(_) | Item::Wake(_) | Item::Refill(_) => vec![],
+            Ok((absorbed, now, unit.flush(&confirmed).await?))
+        }
+        .boxed()
+    });
+    match written.await {
+        Ok((absorbed, now, flushed)) => {
+            let mut memory = memory.lock().await;
+            memory.keep(flushed.operations);
+            memory.queues.extend(flushed.queues);
+            Ok(Written { absorbed, outbox: flushed.outbox, passing: flushed.passing, now })
+        }
+        Err(failed) => {
+            memory.lock().await.clear();
+            Err(failed)
+        }
     }
+}
+
+/// Loads what the items of a batch are about, together.
+async fn load(unit: &mut Unit<'_>, items: &[Item]) -> Result<(), Failed> {
+    let (mut ending, mut ids): (Vec<Attempt>, Vec<OperationId>) = (vec![], vec![]);
+    let mut commands = vec![];
+    for item in items {
+        match item {
+            Item::Due { operation, .. } => ids.push(*operation),
+            Item::Report(report) => match &**report {
+                Report::Done { attempt, .. } => ending.push(*attempt),
+                Report::Started { attempt, .. } => ids.push(attempt.operation),
+                Report::Renew { running, .. } => ids.extend(running.iter().map(|it| it.attempt.operation)),
+                Report::Announce(_) | Report::Declined { .. } => (),
+            },
+            Item::Command(command) => commands.push(&**command),
+            Item::Wake(_) | Item::Refill(_) => (),
+        }
+    }
+    unit.load(ids).await?;
+    unit.load_ending(ending).await?;
+    command::load(unit, &commands).await
 }
 
 async fn absorb(unit: &mut Unit<'_>, item: &Item) -> Result<Absorbed, Failed> {

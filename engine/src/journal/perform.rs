@@ -5,6 +5,7 @@ use crate::{
     database::Failed,
     ledger,
     machine::{Event, State},
+    mutant::{self, Mutant},
     operation,
     packs::{self, to_i64},
     plan::{Amount, EngineStep, Need, Work},
@@ -143,19 +144,23 @@ impl Unit<'_> {
         let unknown: Vec<Sealed> = packs::unknown(self.tx, &listed.packs).await?.into_iter().cloned().collect();
         let mut owners: Vec<OperationId> = unknown.iter().map(|it| it.id.operation).collect();
         owners.extend(&listed.objects);
-        let over = self.are_over(&owners).await?;
-        chosen.packs.extend(unknown.into_iter().map(|it| it.id).filter(|it| over.contains(&it.operation)));
+        let over = self.in_states(&owners, &["failed", "destroyed"]).await?;
+        // A Ready object's packs got their rows when it became Ready: one without a row came later, from a worker
+        // that had been cut off.
+        let settled = self.in_states(&owners, &["failed", "destroyed", "ready"]).await?;
+        chosen.packs.extend(unknown.into_iter().map(|it| it.id).filter(|it| settled.contains(&it.operation)));
         chosen.objects = listed.objects.into_iter().filter(|it| over.contains(it)).collect();
         Ok(serde_json::to_value(chosen)?)
     }
 
-    /// Which of these operations this database knows to be over. Those that it never knew are not ours to touch.
-    async fn are_over(&self, ids: &[OperationId]) -> Result<std::collections::BTreeSet<OperationId>, Failed> {
+    /// Which of these operations this database knows to be in such a state. Those that it never knew are not ours to
+    /// touch.
+    async fn in_states(&self, ids: &[OperationId], states: &[&str]) -> Result<std::collections::BTreeSet<OperationId>, Failed> {
         let mut over = std::collections::BTreeSet::new();
         for chunk in ids.chunks(500) {
             let rows = operation_table::Entity::find()
                 .filter(operation_table::Column::Id.is_in(chunk.iter().map(|it| it.0)))
-                .filter(operation_table::Column::State.is_in(["failed", "destroyed"]));
+                .filter(operation_table::Column::State.is_in(states.iter().copied()));
             over.extend(rows.all(self.tx).await?.into_iter().map(|it| OperationId(it.id)));
         }
         Ok(over)
@@ -187,7 +192,7 @@ impl Unit<'_> {
             let copied: Copied = serde_json::from_value(copied.clone())?;
             packs::record(self.tx, &mut self.ledger, id, &copied.packs).await?;
             packs::drop_uses(self.tx, self.now, id, Some(&copied.unused)).await?;
-            if let Some(base) = operation.plan.uses.first() {
+            if let Some(base) = operation.plan.uses.first().filter(|_| !mutant::is(Mutant::ForgetInheritedUses)) {
                 packs::inherit(self.tx, id, *base, &copied.dropped).await?;
             }
             root_bytes = Some(to_i64(copied.root.bytes) + READY_BYTES);
@@ -210,6 +215,7 @@ impl Unit<'_> {
         for held in self.reservations(id).await? {
             let gone = if abandoned.is_empty() { held.bytes_used } else { 0 };
             let reserved = if abandoned.is_empty() { held.bytes_reserved } else { 0 };
+            let reserved = if mutant::is(Mutant::ReleaseByCounter) { self.granted(id).unwrap_or(reserved) } else { reserved };
             self.ledger.adjust(self.tx, held.place_id, -reserved, -gone, -held.physical).await?;
         }
         reservation::Entity::delete_many().filter(reservation::Column::OperationId.eq(id.0)).exec(self.tx).await?;
@@ -220,6 +226,11 @@ impl Unit<'_> {
         }
         self.stop_waiting(id);
         self.end_work(id).await
+    }
+
+    /// What its reserving step was granted, for `Mutant::ReleaseByCounter`.
+    fn granted(&self, id: OperationId) -> Option<i64> {
+        self.operations[&id].operation.steps.iter().find_map(|it| it.output.as_ref()?["bytes"].as_i64())
     }
 
     /// What may remain of an abandoned operation stays booked, as used, until an audit finds it gone.
@@ -270,7 +281,9 @@ impl Unit<'_> {
 
     /// Claims and use holds end with an operation's work.
     async fn end_work(&mut self, id: OperationId) -> Result<(), Failed> {
-        claim::Entity::delete_many().filter(claim::Column::OperationId.eq(id.0)).exec(self.tx).await?;
+        if !mutant::is(Mutant::KeepClaims) {
+            claim::Entity::delete_many().filter(claim::Column::OperationId.eq(id.0)).exec(self.tx).await?;
+        }
         let holds = hold::Entity::find().filter(hold::Column::HolderId.eq(id.0)).filter(hold::Column::Kind.eq("use"));
         for held in holds.all(self.tx).await? {
             let object = OperationId(held.object_id);

@@ -1,6 +1,6 @@
 //! Messages of a unit of work: steps, control, events and replies. All of them are rows of the outbox first.
 
-use super::{rows::state_name, unit::Unit};
+use super::{bulk::Rows, rows::state_name, unit::Unit, write::QueueChange};
 use crate::{
     database::Failed,
     machine::StepState,
@@ -13,9 +13,9 @@ use longshore_schema::{
     time::Timestamp,
     wire::{CloudEvent, Control, EventData, names},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashMap};
 
 impl Unit<'_> {
     /// Tells one worker, or `all`, something. Not persistent: what it says can be asked for again.
@@ -93,28 +93,19 @@ impl Unit<'_> {
     }
 
     /// Fills the broker's queues up to their depth: what this unit wants to send, and what waits in the database.
-    /// Operations under way go first: they are the older ones.
-    pub(super) async fn dispatch(&mut self) -> Result<(), Failed> {
-        let mut names: BTreeSet<String> = self.queues.keys().cloned().collect();
-        let wanted: Vec<_> = self.unsent.iter().copied().collect();
-        let queue_of = |unit: &Self, id: OperationId, seq: usize| unit.call(id, seq).map(|it| it.queue.clone());
-        names.extend(wanted.iter().filter_map(|&(id, seq)| queue_of(self, id, seq)));
-        for name in names {
+    /// Operations under way go first: they are the older ones. Returns the depths that didn't change.
+    pub(super) async fn dispatch(&mut self, rows: &mut Rows) -> Result<HashMap<String, i32>, Failed> {
+        let mut wanted: BTreeMap<String, Vec<(OperationId, usize)>> = self.queues.keys().map(|it| (it.clone(), vec![])).collect();
+        for (id, seq) in self.unsent.clone() {
+            if let Some(call) = self.call(id, seq) {
+                wanted.entry(call.queue.clone()).or_default().push((id, seq));
+            }
+        }
+        let mut depths = HashMap::new();
+        for (name, mut ready) in wanted {
             let left = self.queues.get(&name).copied().unwrap_or(0);
-            let unstarted = match queue::Entity::find_by_id(&name).one(self.tx).await? {
-                Some(row) => row.unstarted,
-                None => {
-                    let row = queue::ActiveModel { name: Set(name.clone()), unstarted: Set(0) };
-                    queue::Entity::insert(row)
-                        .on_conflict_do_nothing_on([queue::Column::Name])
-                        .exec_without_returning(self.tx)
-                        .await?;
-                    0
-                }
-            };
+            let unstarted = self.unstarted(&name).await?;
             let free = usize::try_from(self.config.queue_depth - (unstarted + left)).unwrap_or(0);
-            let mut ready: Vec<_> =
-                wanted.iter().copied().filter(|&(id, seq)| queue_of(self, id, seq).as_ref() == Some(&name)).collect();
             if (left < 0 || self.refilled) && ready.len() < free {
                 ready.extend(self.backlog(&name, free - ready.len(), &ready).await?);
             }
@@ -124,19 +115,26 @@ impl Unit<'_> {
                 self.send(id, seq)?;
             }
             let change = left + i32::try_from(ready.len()).unwrap_or(i32::MAX);
-            if change != 0 {
-                let mut update = queue::Entity::update_many()
-                    .col_expr(queue::Column::Unstarted, Expr::col(queue::Column::Unstarted).add(change))
-                    .filter(queue::Column::Name.eq(&name));
-                if change > 0 {
-                    update = update.filter(queue::Column::Unstarted.lte(self.config.queue_depth - change));
-                }
-                if update.exec(self.tx).await?.rows_affected != 1 {
-                    return Err(Failed::Conflict(format!("queue {name} filled up meanwhile")));
-                }
+            if change == 0 {
+                depths.insert(name, unstarted);
+            } else {
+                rows.queues.push(&QueueChange { name: &name, change, most: self.config.queue_depth })?;
             }
         }
-        Ok(())
+        Ok(depths)
+    }
+
+    /// Unstarted steps in a queue, as far as this engine knows: the update is guarded.
+    async fn unstarted(&mut self, name: &str) -> Result<i32, Failed> {
+        if let Some(known) = self.memory.queues.get(name) {
+            return Ok(*known);
+        }
+        if let Some(row) = queue::Entity::find_by_id(name).one(self.tx).await? {
+            return Ok(row.unstarted);
+        }
+        let row = queue::ActiveModel { name: Set(name.to_owned()), unstarted: Set(0) };
+        queue::Entity::insert(row).on_conflict_do_nothing_on([queue::Column::Name]).exec_without_returning(self.tx).await?;
+        Ok(0)
     }
 
     /// Steps that wait in the database for room in a queue.
@@ -154,7 +152,7 @@ impl Unit<'_> {
             .order_by_asc(step::Column::OperationId)
             .limit((limit + known.len()) as u64);
         let rows = rows.all(self.tx).await?;
-        self.load(rows.iter().map(|it| OperationId(it.operation_id))).await?;
+        self.load_waiting(&rows).await?;
         let mut found = vec![];
         for row in rows {
             let (id, seq) = (OperationId(row.operation_id), usize::try_from(row.seq).unwrap_or(0));
@@ -221,7 +219,7 @@ impl Unit<'_> {
         delivery.start_before = Some(start_before.0);
         delivery.due_at = Some(start_before.plus_s(u64::from(bound) + u64::from(config.margin_s)).0);
         if let Some(loaded) = self.operations.get_mut(&id) {
-            loaded.touch();
+            loaded.changed = true;
         }
         self.put(names::STEPS, &call.queue, true, properties, body, Some(start_before));
         Ok(())

@@ -1,6 +1,7 @@
 //! What people ask of an operation: cancel, destroy, retry, abandon; and its deadline.
 
 use super::{Effect, Ignored, Operation, State, StepState};
+use crate::mutant::{self, Mutant};
 use longshore_schema::{
     fault::{Fault, code},
     step::Way,
@@ -16,7 +17,7 @@ impl Operation {
                 if self.stop.is_some() {
                     return Err(Ignored::NoEffect);
                 }
-                match self.commit_under_way() {
+                match self.commit_under_way().filter(|_| !mutant::is(Mutant::CancelWithoutProbe)) {
                     Some(seq) => self.stop_commit(seq, fault, effects),
                     None => self.turn_back(fault, effects),
                 }

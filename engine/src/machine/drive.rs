@@ -1,7 +1,10 @@
 //! Going forward, first step to last, and back, last to first.
 
 use super::{Effect, End, Ignored, Operation, State, StepState};
-use crate::plan::Work;
+use crate::{
+    mutant::{self, Mutant},
+    plan::Work,
+};
 use longshore_schema::{
     fault::Fault,
     step::{Attempt, Way},
@@ -12,6 +15,9 @@ impl Operation {
     pub(super) fn expect_attempt(&self, attempt: Attempt) -> Result<usize, Ignored> {
         let seq = usize::from(attempt.seq);
         let current = self.attempt(seq).filter(|_| self.steps[seq].state.is_out());
+        if mutant::is(Mutant::AcceptStaleReports) && current.is_some_and(|it| it.n > attempt.n) {
+            return Ok(seq);
+        }
         (current == Some(attempt)).then_some(seq).ok_or(Ignored::Stale)
     }
 
@@ -115,6 +121,7 @@ impl Operation {
         while let Some(seq) = self.steps.iter().rposition(|it| !it.state.is_clean()) {
             let planned = &self.plan.clone().steps[seq];
             match &self.steps[seq].state {
+                StepState::Faulted if mutant::is(Mutant::UndoOnlyFinished) => self.steps[seq].state = StepState::Undone,
                 StepState::Done | StepState::Faulted if planned.needs_undo(end) => {
                     self.send(seq, Way::Undo, effects);
                     return;

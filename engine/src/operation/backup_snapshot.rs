@@ -11,7 +11,10 @@ use longshore_schema::{
     fault::{Fault, code},
     ids::OperationId,
     site::PathPolicy,
-    steps::{object, volume},
+    steps::{
+        object,
+        volume::{self, Format},
+    },
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,6 +33,10 @@ pub struct BackupSnapshot {
     /// A named snapshot inside the volume; without, the volume as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// The volume's format. Without, its name's suffix declares it (`.qcow2`, `.raw`, `.img`); else it is raw, and
+    /// refused if it looks like anything else: a guest could have written that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
     /// The store that gets the object.
     pub store: String,
     /// What may be taken over: `auto`, `full` (nothing), or an operation's id.
@@ -148,7 +155,12 @@ impl Operation for BackupSnapshot {
         plan.claims.push(format!("anchor:{}", self.subject()));
         plan.uses.extend(base.map(|it| it.id));
 
-        let measure = volume::Measure { pool: self.pool.clone(), volume: self.volume.clone(), snapshot: self.snapshot.clone() };
+        let measure = volume::Measure {
+            pool: self.pool.clone(),
+            volume: self.volume.clone(),
+            snapshot: self.snapshot.clone(),
+            format: self.format,
+        };
         let measured = plan.look(&route.queue, measure, (), SHORT);
         let amount = Amount::CopyOf { measured: measured.seq(), extent_size };
         let need = Need { place: store.clone(), amount, wait: self.when_full == WhenFull::Wait };

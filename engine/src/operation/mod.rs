@@ -2,6 +2,8 @@
 
 pub mod backup_snapshot;
 pub mod create_volume;
+#[cfg(feature = "suite")]
+pub mod idle;
 pub mod sweep_store;
 pub mod verify_object;
 
@@ -11,7 +13,7 @@ use crate::{
     world::{Asked, Object, Touch, World},
 };
 use longshore_schema::{
-    fault::{Fault, code},
+    fault::{Fault, code, shown},
     ids::OperationId,
     site::{Hypervisor, Place},
 };
@@ -84,6 +86,12 @@ pub const ALL: &[Kind] = &[
     kind::<verify_object::VerifyObject>(),
 ];
 
+/// For measurements and tests: no product has them.
+#[cfg(feature = "suite")]
+const SUITE: &[Kind] = &[kind::<idle::Idle>()];
+#[cfg(not(feature = "suite"))]
+const SUITE: &[Kind] = &[];
+
 const fn kind<O: Operation>() -> Kind {
     Kind {
         name: O::KIND,
@@ -105,7 +113,7 @@ fn read<O: Operation>(params: &Value) -> Result<O, Fault> {
 
 /// The operation of that kind, or `command.unknown-kind`.
 pub fn find(kind: &str) -> Result<&'static Kind, Fault> {
-    ALL.iter().find(|it| it.name == kind).ok_or_else(|| {
+    ALL.iter().chain(SUITE).find(|it| it.name == kind).ok_or_else(|| {
         let known: Vec<_> = ALL.iter().map(|it| it.name).collect();
         Fault::permanent(code::COMMAND_UNKNOWN_KIND, format!("no operation `{kind}`; there are {}", known.join(", ")))
     })
@@ -145,6 +153,7 @@ pub fn check_volume_name(name: &str) -> Result<(), Fault> {
     if plain && !name.chars().any(char::is_control) {
         return Ok(());
     }
+    let name = shown(name);
     let why = format!("{name:?} is not a volume's name: 1 to 200 bytes, no `/` or `\\`, no leading dot, nothing unprintable");
     Err(Fault::permanent(code::VOLUME_NAME_INVALID, why))
 }
@@ -154,7 +163,7 @@ impl World {
     pub fn zone(&self, name: &str) -> Result<&crate::world::Zone, Fault> {
         let found = self.zones.get(name);
         found.ok_or_else(|| {
-            Fault::permanent(code::ZONE_UNKNOWN, format!("there is no zone {name:?}; `longshore site show` lists them"))
+            Fault::permanent(code::ZONE_UNKNOWN, format!("there is no zone {:?}; `longshore site show` lists them", shown(name)))
         })
     }
 
@@ -164,7 +173,7 @@ impl World {
             Some(Place::Pool(pool)) if pool.zone == zone => Ok(pool.hypervisor),
             _ => Err(Fault::permanent(
                 code::POOL_UNKNOWN,
-                format!("zone {zone} has no pool {name:?}; `longshore site show` lists them"),
+                format!("zone {} has no pool {:?}; `longshore site show` lists them", shown(zone), shown(name)),
             )),
         }
     }
@@ -175,6 +184,7 @@ impl World {
         let near = known.filter(|it| self.zones_of(&it.place).contains(&zone));
         near.map(|it| it.extent_size).ok_or_else(|| {
             let why = if known.is_some() { "doesn't serve" } else { "doesn't exist, so it can't serve" };
+            let (name, zone) = (shown(name), shown(zone));
             Fault::permanent(code::STORE_UNKNOWN, format!("store {name:?} {why} zone {zone}; `longshore site show` lists them"))
         })
     }

@@ -1,6 +1,7 @@
 //! Migrations: forward only, alphabetical, each its own file. A later one may add; it never rewrites history.
 
 mod m0001_spine;
+mod m0002_fewer_writes;
 
 use sea_orm_migration::prelude::*;
 
@@ -11,6 +12,6 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_spine::Migration)]
+        vec![Box::new(m0001_spine::Migration), Box::new(m0002_fewer_writes::Migration)]
     }
 }

@@ -98,6 +98,9 @@ pub struct Copied {
     pub resumed: u64,
     /// Bytes of extents that are zeros.
     pub zeros: u64,
+    /// Bytes of packs that were read again and checked, since the store doesn't check what it is given.
+    #[serde(default)]
+    pub read_back: u64,
     /// Why it was not an incremental, or what else the history should say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
@@ -173,7 +176,7 @@ impl Step for Probe {
     type Output = Option<Committed>;
 }
 
-/// Undo of `object.commit`: removes `ready`, then the roots. The packs are the engine's to count.
+/// Undo of `object.commit`: writes `aborted`, removes `ready`, then the roots. The packs are the engine's to count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unlink {
     /// The store.

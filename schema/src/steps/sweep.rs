@@ -19,8 +19,8 @@ pub struct List {
 /// What `sweep.list` found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listed {
-    /// Packs of operations without a `ready`, with their lengths. Some are still used by other objects, some
-    /// belong to operations under way: the engine decides.
+    /// Packs of operations without a `ready`, and those that a committed operation's root doesn't name, with their
+    /// lengths. Some are still used by other objects, some belong to operations under way: the engine decides.
     pub packs: Vec<super::object::Sealed>,
     /// Operations that have files below `objects/` but no `ready`, or an `aborted`.
     pub objects: Vec<OperationId>,

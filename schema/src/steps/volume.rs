@@ -23,7 +23,7 @@ pub struct Measured {
     pub virtual_size: u64,
     /// An upper bound on the bytes that are not known to be zero.
     pub allocated: u64,
-    /// The format found.
+    /// The format that it is read as, then and later.
     pub format: Format,
 }
 
@@ -47,6 +47,9 @@ pub struct Measure {
     /// A named snapshot inside it; without, the volume as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// The format that was declared; without, its name's suffix declares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
 }
 
 impl Step for Measure {

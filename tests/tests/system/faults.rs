@@ -2,9 +2,23 @@
 
 use crate::rig::{Options, Parts, Rig, backup_body, make_volume, noise, restore_body};
 use longshore_courier::Properties;
-use longshore_schema::ids::OperationId;
-use longshore_workers::store::PutMode;
+use longshore_schema::{
+    fault::Fault,
+    ids::OperationId,
+    site::{Pool, Store},
+};
+use longshore_workers::{
+    hypervisor::Hypervisor,
+    opener::HostOpener,
+    reach::Opener,
+    steps::OpenStore,
+    store::{
+        PutMode,
+        flaky::{Flaky, Harm, Rule, Verb},
+    },
+};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 async fn refused(rig: &Rig, kind: &str, body: Value) -> String {
     let reply = rig.submit(kind, body).await;
@@ -65,16 +79,16 @@ async fn fails(rig: &Rig, kind: &str, body: Value) -> String {
 async fn a_missing_volume_or_snapshot_or_a_bad_image_fails_and_leaves_nothing() {
     let rig = Rig::new(Parts::Embedded).await;
     assert_eq!(fails(&rig, "backup-snapshot", backup_body("nothing", None)).await, "volume.missing");
-    make_volume(&rig.volume("disk"), "qcow2", &noise(1, 1 << 20));
-    assert_eq!(fails(&rig, "backup-snapshot", backup_body("disk", Some("s1"))).await, "volume.missing");
-    std::fs::write(rig.volume("evil"), b"QFI\xfb\0\0\0\x03 and nothing that makes sense").unwrap();
-    assert_eq!(fails(&rig, "backup-snapshot", backup_body("evil", None)).await, "image.invalid");
-    let overlay = rig.volume("overlay");
+    make_volume(&rig.volume("disk.qcow2"), "qcow2", &noise(1, 1 << 20));
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("disk.qcow2", Some("s1"))).await, "volume.missing");
+    std::fs::write(rig.volume("evil.qcow2"), b"QFI\xfb\0\0\0\x03 and nothing that makes sense").unwrap();
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("evil.qcow2", None)).await, "image.invalid");
+    let overlay = rig.volume("overlay.qcow2");
     crate::rig::tool(
         "qemu-img",
         &["create", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", "-u", overlay.to_str().unwrap(), "1M"],
     );
-    assert_eq!(fails(&rig, "backup-snapshot", backup_body("overlay", None)).await, "image.invalid");
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("overlay.qcow2", None)).await, "image.invalid");
     assert_eq!(rig.keys().await.into_keys().filter(|it| !it.contains("aborted")).collect::<Vec<_>>(), ["store.json"]);
     rig.assert_clean().await;
     rig.end().await;
@@ -88,6 +102,13 @@ async fn a_volume_of_that_name_is_never_replaced() {
     std::fs::write(rig.volume("mine"), b"precious").unwrap();
     assert_eq!(fails(&rig, "create-volume", restore_body(backup.id, "mine", "qcow2")).await, "volume.exists");
     assert_eq!(std::fs::read(rig.volume("mine")).unwrap(), b"precious");
+    // It looks before it fetches anything: that the object's root is gone isn't even seen.
+    let root = rig.keys().await.into_keys().find(|it| it.ends_with(".manifest")).unwrap();
+    let (there, away) = (rig.dir.path().join("store").join(&root), rig.dir.path().join("root"));
+    std::fs::rename(&there, &away).unwrap();
+    assert_eq!(fails(&rig, "create-volume", restore_body(backup.id, "mine", "qcow2")).await, "volume.exists");
+    assert_eq!(fails(&rig, "create-volume", restore_body(backup.id, "free", "qcow2")).await, "object.missing");
+    std::fs::rename(&away, &there).unwrap();
     // Two at once: the second is told who is first, or finds the volume there.
     let first = rig.accepted("create-volume", restore_body(backup.id, "new", "qcow2")).await;
     let second = rig.submit("create-volume", restore_body(backup.id, "new", "raw")).await;
@@ -96,6 +117,35 @@ async fn a_volume_of_that_name_is_never_replaced() {
         None => assert_eq!(second.fault.unwrap().code, "volume.claimed"),
         Some(second) => assert_eq!(rig.in_state(second, "failed").await.fault.unwrap().code, "volume.exists"),
     }
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_without_its_marker_or_with_the_one_against_it_is_of_no_use() {
+    let rig = Rig::new(Parts::Embedded).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 1 << 20));
+    let backup = rig.backup("disk", None).await;
+    let folder = rig.dir.path().join("store/objects").join(backup.id.to_string());
+    for (name, expected) in [("aborted", "object.corrupt"), ("ready", "object.missing")] {
+        match name {
+            "aborted" => std::fs::write(folder.join(name), b"{}").unwrap(),
+            _ => std::fs::rename(folder.join(name), rig.dir.path().join(name)).unwrap(),
+        }
+        assert_eq!(fails(&rig, "verify-object", json!({"object": backup.id})).await, expected);
+        assert_eq!(fails(&rig, "create-volume", restore_body(backup.id, "new", "raw")).await, expected);
+        let mut body = backup_body("disk", None);
+        body["base"] = json!(backup.id);
+        let full = rig.ready("backup-snapshot", body).await;
+        let output = full.output.unwrap();
+        assert_eq!(output["reused"], 0, "{output}");
+        assert!(output["because"].as_str().unwrap().contains(name), "{output}");
+        match name {
+            "aborted" => std::fs::remove_file(folder.join(name)).unwrap(),
+            _ => std::fs::rename(rig.dir.path().join(name), folder.join(name)).unwrap(),
+        }
+    }
+    rig.ready("verify-object", json!({"object": backup.id})).await;
     rig.assert_clean().await;
     rig.end().await;
 }
@@ -197,6 +247,33 @@ async fn a_volume_that_vanishes_while_it_is_copied_is_copied_whole_or_not_at_all
     }
     // The next one is told.
     assert_eq!(fails(&rig, "backup-snapshot", backup_body("disk", None)).await, "volume.missing");
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+/// Opens stores that exchange one bit of each pack that they are given, and say nothing.
+struct Damaging;
+
+#[async_trait::async_trait]
+impl Opener for Damaging {
+    async fn pool(&self, pool: &Pool) -> Result<Arc<dyn Hypervisor>, Fault> {
+        HostOpener.pool(pool).await
+    }
+
+    async fn store(&self, store: &Store, incarnation: uuid::Uuid) -> Result<OpenStore, Fault> {
+        let opened = HostOpener.store(store, incarnation).await?;
+        assert!(!opened.checks_bodies, "a directory checks nothing");
+        let rule = Rule::always(Verb::Put, "packs/", Harm::Flip(80_000));
+        Ok(OpenStore { store: Arc::new(Flaky::scripted(opened.store, vec![rule])), ..opened })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_damages_what_it_is_given_and_checks_nothing_gets_no_ready_object() {
+    let rig = Rig::with(Options { opener: Some(Arc::new(Damaging)), ..Options::new(Parts::Embedded) }).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 1 << 20));
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("disk", None)).await, "object.corrupt");
+    assert!(!rig.keys().await.keys().any(|key| key.ends_with("/ready") || key.starts_with("packs/")), "nothing is left");
     rig.assert_clean().await;
     rig.end().await;
 }

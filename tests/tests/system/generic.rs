@@ -55,10 +55,10 @@ async fn rig(meddler: &Arc<Meddler>) -> Rig {
     Rig::with(Options { grace_s: 3600, between: Some(meddler.clone()), ..Options::new(Parts::Embedded) }).await
 }
 
-/// Every operation, on a rig with one volume, `disk`, and one backup of it.
+/// Every operation, on a rig with one volume, `disk.qcow2`, and one backup of it.
 fn operations(backup: OperationId) -> Vec<(&'static str, Value)> {
     vec![
-        ("backup-snapshot", backup_body("disk", None)),
+        ("backup-snapshot", backup_body("disk.qcow2", None)),
         ("create-volume", restore_body(backup, "new", "qcow2")),
         ("sweep-store", json!({"store": "main"})),
         ("verify-object", json!({"object": backup})),
@@ -78,8 +78,8 @@ async fn every_step_done_twice_leaves_what_once_leaves() {
     let meddler = Arc::new(Meddler::default());
     let rig = rig(&meddler).await;
     let bytes = noise(1, 3 << 20);
-    make_volume(&rig.volume("disk"), "qcow2", &bytes);
-    let backup = rig.backup("disk", None).await.id;
+    make_volume(&rig.volume("disk.qcow2"), "qcow2", &bytes);
+    let backup = rig.backup("disk.qcow2", None).await.id;
     meddler.twice.store(true, SeqCst);
     for (kind, body) in operations(backup) {
         let made = rig.ready(kind, body).await;
@@ -100,8 +100,8 @@ async fn every_step_done_twice_leaves_what_once_leaves() {
 async fn a_fault_at_every_step_unwinds_to_a_clean_slate_and_so_does_unwinding_twice() {
     let meddler = Arc::new(Meddler::default());
     let rig = rig(&meddler).await;
-    make_volume(&rig.volume("disk"), "qcow2", &noise(1, 3 << 20));
-    let backup = rig.backup("disk", None).await.id;
+    make_volume(&rig.volume("disk.qcow2"), "qcow2", &noise(1, 3 << 20));
+    let backup = rig.backup("disk.qcow2", None).await.id;
     for (kind, body) in operations(backup) {
         meddler.seen.lock().unwrap().clear();
         let made = rig.ready(kind, body.clone()).await;
@@ -115,8 +115,8 @@ async fn a_fault_at_every_step_unwinds_to_a_clean_slate_and_so_does_unwinding_tw
             meddler.twice.store(done, SeqCst);
             // A different content each time, so that something is really stored.
             if kind == "backup-snapshot" {
-                std::fs::remove_file(rig.volume("disk")).unwrap();
-                make_volume(&rig.volume("disk"), "qcow2", &noise(rand::random(), 3 << 20));
+                std::fs::remove_file(rig.volume("disk.qcow2")).unwrap();
+                make_volume(&rig.volume("disk.qcow2"), "qcow2", &noise(rand::random(), 3 << 20));
             }
             let id = rig.accepted(kind, body.clone()).await;
             let committed = step == "object.commit" && done;

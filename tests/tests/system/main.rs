@@ -3,11 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what isn't there is a failure")]
 
 mod backends;
+mod chaos;
+mod cloud;
+mod encryption;
 mod faults;
 mod generic;
+mod golden;
 mod history;
 mod processes;
 mod requests;
 mod rig;
 mod services;
+mod simulation;
+mod store_faults;
 mod walkthrough;

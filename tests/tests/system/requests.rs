@@ -180,20 +180,22 @@ impl Model {
 }
 
 /// Prints its seed; `SEED=n` runs that one.
-async fn random_volumes(parts: Parts, format: &str) {
+async fn random_volumes(parts: Parts, format: &str, rounds: usize) {
     let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |it| it.parse().unwrap());
     println!("SEED={seed}");
     let rig = Rig::new(parts).await;
     let mut model = Model { bytes: noise(seed, 4 << 20), rng: StdRng::seed_from_u64(seed), told: vec![] };
     make_volume(&rig.volume("disk"), format, &model.bytes);
     let mut backups = vec![];
-    for round in 0..6 {
+    for round in 0..rounds {
         model.change(&rig.volume("disk"), format);
         let snapshot = (format == "qcow2" && model.rng.random_bool(0.5)).then(|| format!("s{round}"));
         if let Some(snapshot) = &snapshot {
             tool("qemu-img", &["snapshot", "-c", snapshot, rig.volume("disk").to_str().unwrap()]);
         }
-        backups.push((rig.backup("disk", snapshot.as_deref()).await.id, model.bytes.clone()));
+        let mut body = backup_body("disk", snapshot.as_deref());
+        body["format"] = format.into();
+        backups.push((rig.ready("backup-snapshot", body).await.id, model.bytes.clone()));
         if model.rng.random_bool(0.3) && backups.len() > 1 {
             let gone = model.rng.random_range(0..backups.len() - 1);
             rig.destroyed(backups.remove(gone).0).await;
@@ -210,20 +212,30 @@ async fn random_volumes(parts: Parts, format: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_qcow2_volumes_equal_their_model_embedded() {
-    random_volumes(Parts::Embedded, "qcow2").await;
+    random_volumes(Parts::Embedded, "qcow2", 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_raw_volumes_equal_their_model_embedded() {
-    random_volumes(Parts::Embedded, "raw").await;
+    random_volumes(Parts::Embedded, "raw", 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_qcow2_volumes_equal_their_model_on_services() {
-    random_volumes(Parts::Services, "qcow2").await;
+    random_volumes(Parts::Services, "qcow2", 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_raw_volumes_equal_their_model_on_services() {
-    random_volumes(Parts::Services, "raw").await;
+    random_volumes(Parts::Services, "raw", 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_volumes_equal_their_model_in_s3_with_everything_else_embedded() {
+    random_volumes(Parts::EmbeddedS3, "qcow2", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_volumes_equal_their_model_in_a_directory_with_servers_for_everything_else() {
+    random_volumes(Parts::ServicesDirectory, "raw", 3).await;
 }

@@ -2,7 +2,10 @@
 //! test's choice. Waiting is on conditions, with a limit that only a failure reaches.
 
 use futures::future::BoxFuture;
-use longshore_courier::{Courier, Inbox, Parcel, Properties, Queue, embedded::Embedded};
+use longshore_courier::{
+    Courier, Inbox, Parcel, Properties, Queue,
+    embedded::{Chaos, Embedded},
+};
 use longshore_engine::{
     audit::{self, OperationView},
     config::Config,
@@ -12,13 +15,14 @@ use longshore_engine::{
 use longshore_schema::{
     ids::OperationId,
     site::Site,
-    tables::{claim, hold, pack, place, queue, reservation},
-    wire::{Reply, WorkerKind, names},
+    tables::{claim, hold, operation, pack, place, queue, reservation},
+    wire::{Announce, Reply, WorkerKind, names},
 };
 use longshore_tests::services::{Bucket, Services, unique};
 use longshore_workers::{
     config::Config as WorkerConfig,
     opener::HostOpener,
+    reach::Opener,
     steps::{Between, Handlers, handlers},
     store::{Store, description, open, probe},
     worker::Worker,
@@ -41,10 +45,24 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// What a rig is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parts {
-    /// SQLite, channels, a directory.
+    /// SQLite, channels that double, reorder and lose messages as a broker may, a directory.
     Embedded,
+    /// SQLite, channels, S3.
+    EmbeddedS3,
     /// PostgreSQL, RabbitMQ, S3.
     Services,
+    /// PostgreSQL, RabbitMQ, a directory.
+    ServicesDirectory,
+}
+
+impl Parts {
+    fn has_servers(self) -> bool {
+        matches!(self, Parts::Services | Parts::ServicesDirectory)
+    }
+
+    fn has_s3(self) -> bool {
+        matches!(self, Parts::Services | Parts::EmbeddedS3)
+    }
 }
 
 /// How a rig differs from the usual.
@@ -56,6 +74,12 @@ pub(crate) struct Options {
     pub(crate) pool_capacity: &'static str,
     pub(crate) grace_s: u32,
     pub(crate) between: Option<Arc<dyn Between>>,
+    /// Where S3 is reached, if not at the server itself.
+    pub(crate) endpoint: Option<String>,
+    /// Whether the worker has another secret for S3 than the one that the site was applied with.
+    pub(crate) wrong_secret: bool,
+    /// Opens the worker's places; `None` for those of this host.
+    pub(crate) opener: Option<Arc<dyn Opener>>,
 }
 
 impl Options {
@@ -71,7 +95,18 @@ impl Options {
             sweep_every_s: 1,
             ..Config::default()
         };
-        Options { parts, config, engines: 1, store_capacity: "10 GiB", pool_capacity: "100 GiB", grace_s: 0, between: None }
+        Options {
+            parts,
+            config,
+            engines: 1,
+            store_capacity: "10 GiB",
+            pool_capacity: "100 GiB",
+            grace_s: 0,
+            between: None,
+            endpoint: None,
+            wrong_secret: false,
+            opener: None,
+        }
     }
 }
 
@@ -101,14 +136,21 @@ impl Rig {
         let dir = tempfile::Builder::new().prefix("ls-").tempdir().unwrap();
         std::fs::create_dir(dir.path().join("pool")).unwrap();
         std::fs::create_dir(dir.path().join("store")).unwrap();
-        let services = (options.parts == Parts::Services).then(Services::from_env);
-        let (url, bucket) = match &services {
-            None => (format!("sqlite://{}", dir.path().join("longshore.db").display()), None),
-            Some(services) => (services.fresh_database().await, Some(services.fresh_bucket().await)),
+        let servers = options.parts.has_servers().then(Services::from_env);
+        let url = match &servers {
+            None => format!("sqlite://{}", dir.path().join("longshore.db").display()),
+            Some(services) => services.fresh_database().await,
         };
-        let connect: Connect = match &services {
+        let bucket = match options.parts.has_s3().then(Services::from_env) {
+            None => None,
+            Some(services) => Some((services.fresh_bucket().await, services)),
+        };
+        let connect: Connect = match &servers {
             None => {
-                let hub = Embedded::new();
+                // What goes wrong differs from run to run; that nothing comes of it doesn't.
+                let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |it| it.parse().unwrap());
+                println!("the courier's SEED={seed}");
+                let hub = Embedded::with_chaos(Chaos { seed, double: 0.2, reorder: 0.3, lose: 0.005 });
                 Box::new(move |_| {
                     let courier: Arc<dyn Courier> = Arc::new(hub.courier());
                     Box::pin(async move { courier })
@@ -122,10 +164,13 @@ impl Rig {
                 })
             }
         };
-        let text = site_text(dir.path(), &options, services.as_ref(), bucket.as_ref());
+        let text = site_text(dir.path(), &options, bucket.as_ref());
         let site = Site::parse(&text).unwrap();
         let database = Database::open(&url).await.unwrap();
         let store = apply(&database, &site).await;
+        if options.wrong_secret {
+            std::fs::write(dir.path().join("secret"), "another secret than the store's").unwrap();
+        }
         let stop = CancellationToken::new();
         let mut tasks = vec![];
         for _ in 0..options.engines {
@@ -139,7 +184,7 @@ impl Rig {
             worker,
             worker_courier,
             with_between(options.between),
-            Arc::new(HostOpener),
+            options.opener.unwrap_or_else(|| Arc::new(HostOpener)),
             stop.clone(),
         )));
         let control = connect("control").await;
@@ -148,13 +193,20 @@ impl Rig {
         control.declare(&[replies]).await.unwrap();
         let replies = Mutex::new(control.consume(&reply_to, 100).await.unwrap());
         let rig = Rig { dir, database, url, store, control, reply_to, replies, stop, tasks };
-        rig.until("the worker reaches pool and store", async || {
-            let now = longshore_engine::database::now(rig.database.read()).await.unwrap();
-            let workers = audit::workers(rig.database.read(), now).await.unwrap();
-            workers.iter().any(|it| !it.announced.pools.is_empty() && !it.announced.stores.is_empty()).then_some(())
+        rig.until("the worker has tried pool and store", async || {
+            let stores = if options.wrong_secret { vec![] } else { vec!["main".to_owned()] };
+            let workers = rig.workers().await;
+            workers.iter().any(|it| it.pools == ["fast"] && it.stores == stores).then_some(())
         })
         .await;
         rig
+    }
+
+    /// What the workers announced last.
+    pub(crate) async fn workers(&self) -> Vec<Announce> {
+        let now = longshore_engine::database::now(self.database.read()).await.unwrap();
+        let workers = audit::workers(self.database.read(), now).await.unwrap();
+        workers.into_iter().map(|it| it.announced).collect()
     }
 
     /// A file of the pool.
@@ -184,7 +236,8 @@ impl Rig {
         let parcel =
             Parcel { exchange: names::COMMANDS.into(), routing_key: kind.into(), mandatory: true, properties, body: body.into() };
         let mut replies = self.replies.lock().await;
-        self.control.publish(vec![parcel]).await.remove(0).unwrap();
+        // A command that wasn't confirmed is sent again, as the contract says.
+        while self.control.publish(vec![parcel.clone()]).await.remove(0).is_err() {}
         loop {
             let delivery = tokio::time::timeout(LIMIT, replies.next()).await.expect("a reply").expect("a connection");
             let ours = delivery.parcel.properties.correlation_id.as_ref() == Some(&correlation_id);
@@ -265,9 +318,15 @@ impl Rig {
     /// Nothing of dead operations is left anywhere, and the books agree with what there is.
     pub(crate) async fn assert_clean(&self) {
         let db = self.database.read();
-        self.until("queues are empty", async || {
-            let busy = queue::Entity::find().filter(queue::Column::Unstarted.ne(0)).all(db).await.unwrap();
-            busy.is_empty().then_some(())
+        // Sweeps come by themselves, and go on as long as something is due.
+        self.until("nothing is under way or due", async || {
+            let now = longshore_engine::database::now(db).await.unwrap().0;
+            let unstarted = queue::Entity::find().filter(queue::Column::Unstarted.ne(0));
+            let live = operation::Entity::find().filter(operation::Column::State.is_in(["allocated", "copying", "destroying"]));
+            let due = pack::Entity::find().filter(pack::Column::State.ne("live")).filter(pack::Column::NotBefore.lt(now));
+            let (unstarted, live, due) =
+                (unstarted.one(db).await.unwrap(), live.one(db).await.unwrap(), due.one(db).await.unwrap());
+            (unstarted.is_none() && live.is_none() && due.is_none()).then_some(())
         })
         .await;
         assert_eq!(claim::Entity::find().all(db).await.unwrap(), [], "claims are left");
@@ -327,17 +386,18 @@ fn with_between(between: Option<Arc<dyn Between>>) -> Handlers {
     between.into_iter().fold(handlers(), Handlers::between)
 }
 
-fn site_text(dir: &Path, options: &Options, services: Option<&Services>, bucket: Option<&Bucket>) -> String {
+fn site_text(dir: &Path, options: &Options, bucket: Option<&(Bucket, Services)>) -> String {
     let dir = dir.display();
-    let store = match services.zip(bucket) {
+    let store = match bucket {
         None => format!("url = \"file://{dir}/store\""),
-        Some((services, bucket)) => {
+        Some((bucket, services)) => {
             std::fs::write(format!("{dir}/key"), &services.s3_key).unwrap();
             std::fs::write(format!("{dir}/secret"), &services.s3_secret).unwrap();
             format!(
                 "url = \"s3://{}/prefix\"\nendpoint = \"{}\"\nsigning_region = \"us-east-1\"\npath_style = true\n\
                  credentials = {{ access_key = \"file:{dir}/key\", secret_key = \"file:{dir}/secret\" }}",
-                bucket.name, services.s3_endpoint
+                bucket.name,
+                options.endpoint.as_ref().unwrap_or(&services.s3_endpoint)
             )
         }
     };

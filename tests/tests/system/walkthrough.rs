@@ -5,10 +5,11 @@ use serde_json::json;
 
 async fn main_job(parts: Parts, format: &str) {
     let rig = Rig::new(parts).await;
+    let disk = format!("disk.{format}");
     let mut bytes = noise(1, 8 << 20);
     bytes[2 << 20..4 << 20].fill(0);
-    make_volume(&rig.volume("disk"), format, &bytes);
-    let first = rig.backup("disk", None).await;
+    make_volume(&rig.volume(&disk), format, &bytes);
+    let first = rig.backup(&disk, None).await;
     let output = first.output.clone().unwrap();
     assert_eq!(output["virtual_size"], 8 << 20);
     assert_eq!(output["zeros"], 2 << 20);
@@ -17,9 +18,9 @@ async fn main_job(parts: Parts, format: &str) {
     let changed = noise(2, 100_000);
     bytes[5 << 20..(5 << 20) + changed.len()].copy_from_slice(&changed);
     bytes[7 << 20..].fill(0);
-    std::fs::remove_file(rig.volume("disk")).unwrap();
-    make_volume(&rig.volume("disk"), format, &bytes);
-    let second = rig.backup("disk", None).await;
+    std::fs::remove_file(rig.volume(&disk)).unwrap();
+    make_volume(&rig.volume(&disk), format, &bytes);
+    let second = rig.backup(&disk, None).await;
     let output = second.output.clone().unwrap();
     assert_eq!(output["base"], json!(first.id));
     assert!(output["stored"].as_u64().unwrap() < 300_000, "{output}");
@@ -54,6 +55,24 @@ async fn the_main_job_embedded_on_raw() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_main_job_on_services() {
     main_job(Parts::Services, "qcow2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raw_volume_that_looks_like_a_qcow2_comes_back_byte_for_byte() {
+    let rig = Rig::new(Parts::Embedded).await;
+    make_volume(&rig.volume("inner.qcow2"), "qcow2", &noise(1, 1 << 20));
+    let bytes = std::fs::read(rig.volume("inner.qcow2")).unwrap();
+    std::fs::write(rig.volume("disk"), &bytes).unwrap();
+    let undeclared = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
+    assert_eq!(rig.in_state(undeclared, "failed").await.fault.unwrap().code, "image.format-undeclared");
+    let mut body = backup_body("disk", None);
+    body["format"] = json!("raw");
+    let backup = rig.ready("backup-snapshot", body).await;
+    assert_eq!(backup.output.unwrap()["format"], "raw");
+    rig.restore(backup.id, "new", "raw").await;
+    assert!(std::fs::read(rig.volume("new")).unwrap() == bytes);
+    rig.assert_clean().await;
+    rig.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,6 @@ use bytes::Bytes;
 use longshore_schema::fault::{Fault, code};
 use zstd::bulk::{Compressor, Decompressor};
 
-/// The cheapest level that shrinks: more would make the processor the limit on every path that was measured.
-const LEVEL: i32 = 1;
 /// Extents from this size are sampled before they are compressed.
 const SAMPLED: usize = 64 << 10;
 /// Bytes of one of the two samples.
@@ -23,9 +21,9 @@ pub struct Encoder(Compressor<'static>);
 pub struct Decoder(Decompressor<'static>);
 
 impl Encoder {
-    /// A new one.
-    pub fn new() -> Result<Encoder, Fault> {
-        let compressor = Compressor::new(LEVEL).map_err(|error| internal("start zstd", &error))?;
+    /// A new one of that zstd level.
+    pub fn new(level: i32) -> Result<Encoder, Fault> {
+        let compressor = Compressor::new(level).map_err(|error| internal("start zstd", &error))?;
         Ok(Encoder(compressor))
     }
 
@@ -160,7 +158,7 @@ mod tests {
     }
 
     fn there_and_back(data: &Bytes) -> Codec {
-        let (codec, stored) = Encoder::new().unwrap().extent(data).unwrap();
+        let (codec, stored) = Encoder::new(1).unwrap().extent(data).unwrap();
         assert!(stored.len() <= bytes_in_use(data) + bitmap_bytes(data.len()));
         assert!(stored.len() <= data.len());
         let mut out = vec![0; data.len()];

@@ -66,11 +66,13 @@ pub async fn probe(work: &Work) -> Result<Option<Committed>, Fault> {
     Ok(None)
 }
 
-/// Removes what makes the object count, then its roots.
+/// Removes what makes the object count, then its roots. The word that it never counts again stays until a sweep:
+/// a commit of a host that stood still may write `ready` at any time.
 pub async fn unlink(work: &Work) -> Result<(), Fault> {
+    abort(work).await?;
     work.lease.check()?;
     work.store.delete(&ready_key(work.operation)).await?;
-    remove_all(&work.store, &work.lease, &objects_prefix(work.operation), &[]).await?;
+    remove_all(&work.store, &work.lease, &objects_prefix(work.operation), &[aborted_key(work.operation)]).await?;
     Ok(())
 }
 

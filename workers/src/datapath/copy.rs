@@ -4,7 +4,8 @@
 //! **Invariant**: what is held in memory doesn't depend on the volume's size, except for the list of packs.
 
 use super::{
-    Work,
+    Tuning, Work,
+    counts::check_counts,
     finish::{Finished, Sums, finish},
     format::{
         pack::Kind,
@@ -26,11 +27,15 @@ use longshore_schema::{
     fault::{Fault, code},
     steps::object::{About, Base, Copied, Sealed},
 };
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Spans that are read or processed at the same time.
-const DEPTH: usize = 8;
 /// What to copy.
 pub struct Copying {
     /// The frozen volume.
@@ -43,6 +48,10 @@ pub struct Copying {
     pub about: About,
     /// Bytes that all attempts together may put.
     pub may_write: Option<u64>,
+    /// Whether every byte that was put is read again, since the store doesn't check what it is given.
+    pub read_back: bool,
+    /// How.
+    pub tuning: Tuning,
 }
 
 /// Copies, and closes the reader.
@@ -56,9 +65,12 @@ pub async fn copy(work: &Work, copying: Copying) -> Result<Copied, Fault> {
         shape,
         about: copying.about,
         may_write: copying.may_write,
+        read_back: copying.read_back,
+        tuning: copying.tuning,
         numbers: Numbers::default(),
+        rewritten: AtomicU64::new(0),
     };
-    let copied = until_stopped(&work.lease, job.copy(copying.base)).await?;
+    let copied = until_stopped(&work.lease, job.copy(copying.base)).await.map_err(|fault| job.explained(fault))?;
     if let Some(reader) = Arc::into_inner(job.reader) {
         reader.close().await?;
     }
@@ -71,7 +83,11 @@ struct Job {
     shape: Shape,
     about: About,
     may_write: Option<u64>,
+    read_back: bool,
+    tuning: Tuning,
     numbers: Numbers,
+    /// Bytes of extents that an earlier attempt stored and that are others now.
+    rewritten: AtomicU64,
 }
 
 /// A base that can be read so far.
@@ -129,7 +145,11 @@ impl Job {
     }
 
     async fn open(&self, base: Base, because: &mut Option<String>) -> Result<Option<Usable>, Fault> {
-        let root = match load_root(&self.work.store, base.object, &base.root).await {
+        let loaded = match check_counts(&self.work.store, base.object, &base.root).await {
+            Ok(()) => load_root(&self.work.store, base.object, &base.root).await,
+            Err(fault) => Err(fault),
+        };
+        let root = match loaded {
             Ok(root) => root,
             Err(fault) if is_damage(&fault) => {
                 *because = Some(self.without_base(&fault));
@@ -146,6 +166,19 @@ impl Job {
         Ok(Some(Usable { base, root, cursor }))
     }
 
+    /// A volume that stays as it was keeps to its bound. One that is written between attempts is stored twice.
+    fn explained(&self, fault: Fault) -> Fault {
+        let rewritten = self.rewritten.load(Relaxed);
+        if fault.code != code::RESERVATION_EXCEEDED || rewritten == 0 {
+            return fault;
+        }
+        let message = format!(
+            "{} changes while it is copied: {rewritten} bytes are others than an earlier attempt stored, and with both {}",
+            self.about.source, fault.message
+        );
+        Fault::permanent(code::VOLUME_CHANGED, message)
+    }
+
     fn without_base(&self, fault: &Fault) -> String {
         tracing::warn!(operation.id = %self.work.operation, %fault, "the base can't be used, so everything is copied");
         format!("full: the base can't be used: {fault}")
@@ -156,15 +189,15 @@ impl Job {
         for (id, bytes) in earlier.packs() {
             self.work.lease.sealed(Sealed { id: id.clone(), bytes: *bytes });
         }
-        let uploader = Uploader::new(self.work.clone(), earlier.spent(), self.may_write);
-        let mut packer = Packer::new(self.work.clone(), self.numbers.clone(), uploader);
+        let uploader = Uploader::new(self.work.clone(), self.tuning.puts, earlier.spent(), self.may_write);
+        let mut packer = Packer::new(self.work.clone(), self.tuning.pack_bytes, self.numbers.clone(), uploader);
         let mut tree = Tree::new(self.shape);
         let mut sums = Sums::default();
         let mut walk = Walk::new(self.reader.clone(), self.shape);
         let mut leaf = None;
         let mut under_way = VecDeque::new();
         loop {
-            while under_way.len() < DEPTH
+            while under_way.len() < self.tuning.spans
                 && let Some(span) = walk.next().await?
             {
                 let known = earlier.known(span).await?;
@@ -172,7 +205,7 @@ impl Job {
                     Some(usable) => base_leaf(usable, &mut leaf, span.first / FANOUT).await?,
                     None => None,
                 };
-                let task = Task { span, base, known };
+                let task = Task { span, base, known, level: self.tuning.level };
                 under_way.push_back(match task.without_reading() {
                     Ok(processed) => UnderWay::Done(processed),
                     Err(task) => {
@@ -188,13 +221,15 @@ impl Job {
         drop(walk);
         let (uploader, sealed) = packer.finish().await?;
         let base = base.map(|usable| (usable.base, usable.root));
-        let finished = Finished { built: tree.finish(), uploader, sealed, earlier, base, sums, because };
+        let finished =
+            Finished { built: tree.finish(), uploader, sealed, earlier, base, sums, because, read_back: self.read_back };
         Ok(finish(&self.work, self.shape, self.about.clone(), finished).await?)
     }
 
     async fn take(&self, processed: Processed, sums: &mut Sums, tree: &mut Tree, packer: &mut Packer) -> Result<(), Fault> {
-        let Processed { span, outcomes, base, read } = processed;
+        let Processed { span, outcomes, base, read, rewritten } = processed;
         sums.read += read;
+        self.rewritten.fetch_add(rewritten, Relaxed);
         let above = base.as_ref().map_or(&[][..], |leaf| &leaf.above[..]);
         for (extent, outcome) in (span.first..).zip(outcomes) {
             let length = self.shape.length(extent);

@@ -7,6 +7,7 @@ use super::{
         root_key,
         shape::Shape,
     },
+    readback::read_back,
     resume::Earlier,
     tree::Built,
     write::Uploader,
@@ -38,6 +39,8 @@ pub struct Finished {
     pub sums: Sums,
     /// What the history should say.
     pub because: Option<String>,
+    /// Whether this operation's packs are read again, all bytes of them.
+    pub read_back: bool,
 }
 
 /// Bytes of extents, by what became of them.
@@ -55,7 +58,7 @@ pub struct Sums {
 
 /// Puts the root, once every pack is in the store.
 pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished) -> Result<Copied, Fault> {
-    let Finished { built, mut uploader, sealed, earlier, base, sums, because } = finished;
+    let Finished { built, mut uploader, sealed, earlier, base, sums, because, read_back: all } = finished;
     let before = base.iter().flat_map(|(_, root)| &root.packs).map(|pack| (pack.id.clone(), pack.bytes));
     let before: BTreeMap<PackId, u64> = before.collect();
     let packs = built.packs.iter().map(|id| {
@@ -64,6 +67,8 @@ pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished)
         Ok(Sealed { id: id.clone(), bytes })
     });
     let packs = packs.collect::<Result<Vec<_>, Fault>>()?;
+    let own: Vec<Sealed> = packs.iter().filter(|pack| all && pack.id.operation == work.operation).cloned().collect();
+    let read_back = read_back(work, &own).await?;
     let digest = object_digest(&shape, &built.top).to_hex().to_string();
     let header = Header {
         operation: work.operation,
@@ -89,6 +94,7 @@ pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished)
         reused: sums.reused,
         resumed: sums.resumed,
         zeros: sums.zeros,
+        read_back,
         because,
         packs: unrecorded(work),
         unused: earlier.packs().keys().filter(|id| !built.packs.contains(id)).cloned().collect(),

@@ -5,6 +5,7 @@
 pub mod codec;
 pub mod commit;
 pub mod copy;
+pub mod counts;
 pub mod fetch;
 pub mod finish;
 pub mod format;
@@ -13,6 +14,7 @@ pub mod manifest;
 pub mod pack;
 pub mod process;
 pub mod read;
+pub mod readback;
 pub mod restore;
 pub mod resume;
 pub mod scan;
@@ -27,7 +29,28 @@ use longshore_schema::{
     fault::{Fault, code},
     ids::OperationId,
 };
+use serde::Deserialize;
 use std::sync::Arc;
+
+/// What a copy does at once, and how hard it tries. The defaults were chosen by measurement: `docs/decisions/0025`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Tuning {
+    /// zstd's level.
+    pub level: i32,
+    /// A pack is sealed once its frames have this many bytes; at most what `longshore_schema::bound` counts with.
+    pub pack_bytes: usize,
+    /// Packs on their way to the store at the same time.
+    pub puts: usize,
+    /// Spans that are read or processed at the same time.
+    pub spans: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning { level: 1, pack_bytes: 32 << 20, puts: 4, spans: 8 }
+    }
+}
 
 /// One attempt's work at one object in one store.
 #[derive(Clone)]

@@ -20,9 +20,6 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-/// A pack is sealed once it has this many bytes of frames.
-const TARGET: usize = 32 << 20;
-
 /// Gives each pack of one attempt its number.
 #[derive(Clone, Default)]
 pub struct Numbers(Arc<AtomicU32>);
@@ -46,6 +43,8 @@ pub struct Content {
 /// The packs that one attempt writes.
 pub struct Packer {
     work: Work,
+    /// A pack is sealed once it has this many bytes of frames.
+    target: usize,
     numbers: Numbers,
     extents: Option<Open>,
     pages: Option<Open>,
@@ -61,8 +60,8 @@ struct Open {
 
 impl Packer {
     /// A packer without packs.
-    pub fn new(work: Work, numbers: Numbers, uploader: Uploader) -> Packer {
-        Packer { work, numbers, extents: None, pages: None, uploader, sealed: BTreeMap::new() }
+    pub fn new(work: Work, target: usize, numbers: Numbers, uploader: Uploader) -> Packer {
+        Packer { work, target, numbers, extents: None, pages: None, uploader, sealed: BTreeMap::new() }
     }
 
     /// Adds a frame to the pack of its kind, and sends the pack off when it is full.
@@ -76,8 +75,8 @@ impl Packer {
             let id = PackId { operation: self.work.operation, attempt: self.work.attempt, n };
             Open { id, body: Vec::new(), frames: Vec::new() }
         });
-        let place = open.add(content)?;
-        if (open.body.len() >= TARGET || open.frames.len() >= MAX_FRAMES)
+        let place = open.add(content, self.target)?;
+        if (open.body.len() >= self.target || open.frames.len() >= MAX_FRAMES)
             && let Some(full) = slot.take()
         {
             self.seal(full).await?;
@@ -103,11 +102,11 @@ impl Packer {
 }
 
 impl Open {
-    fn add(&mut self, content: Content) -> Result<Place, Fault> {
+    fn add(&mut self, content: Content, target: usize) -> Result<Place, Fault> {
         let Content { kind, index, digest, length, codec, stored } = content;
         if self.body.is_empty() {
             // Memory that isn't touched costs nothing, and growing would copy.
-            self.body.reserve(TARGET + (5 << 20));
+            self.body.reserve(target + (5 << 20));
         }
         let too_long = |_| Fault::permanent(code::INTERNAL, "a pack grew past 4 GiB");
         let offset = u32::try_from(self.body.len()).map_err(too_long)?;

@@ -36,6 +36,8 @@ pub struct Task {
     pub base: Option<Arc<Leaf>>,
     /// What earlier attempts sealed of them.
     pub known: Vec<Known>,
+    /// zstd's level.
+    pub level: i32,
 }
 
 /// What becomes of one extent.
@@ -60,6 +62,8 @@ pub struct Processed {
     pub base: Option<Arc<Leaf>>,
     /// Bytes read from the volume.
     pub read: u64,
+    /// Bytes of extents that an earlier attempt stored and that are others now.
+    pub rewritten: u64,
 }
 
 impl Task {
@@ -69,7 +73,7 @@ impl Task {
             return Err(self);
         }
         let outcomes = (0..self.span.count).map(|_| Outcome::Zero).collect();
-        Ok(Processed { span: self.span, outcomes, base: self.base, read: 0 })
+        Ok(Processed { span: self.span, outcomes, base: self.base, read: 0, rewritten: 0 })
     }
 }
 
@@ -81,15 +85,21 @@ pub async fn process(reader: Reader, shape: Shape, task: Task) -> Result<Process
 }
 
 fn decide(task: Task, extents: Vec<Option<Bytes>>) -> Result<Processed, Fault> {
-    let Task { span, base, known } = task;
-    let mut encoder = Encoder::new()?;
-    let read = extents.iter().flatten().map(|bytes| bytes.len() as u64).sum();
+    let Task { span, base, known, level } = task;
+    let mut encoder = Encoder::new(level)?;
+    let lengths: Vec<u64> = extents.iter().map(|bytes| bytes.as_ref().map_or(0, |it| it.len() as u64)).collect();
+    let read = lengths.iter().sum();
     let outcomes = (span.first..).zip(extents).map(|(extent, bytes)| match bytes {
         Some(bytes) if !hash::is_zero(&bytes) => decide_one(extent, bytes, base.as_deref(), &known, &mut encoder),
         Some(_) | None => Ok(Outcome::Zero),
     });
-    let outcomes = outcomes.collect::<Result<_, Fault>>()?;
-    Ok(Processed { span, outcomes, base, read })
+    let outcomes = outcomes.collect::<Result<Vec<_>, Fault>>()?;
+    let rewritten = (span.first..).zip(&outcomes).zip(lengths).map(|((extent, outcome), length)| match outcome {
+        Outcome::New(..) if known.iter().any(|it| it.extent == extent) => length,
+        Outcome::New(..) | Outcome::Zero | Outcome::Reused(..) | Outcome::Resumed(..) => 0,
+    });
+    let rewritten = rewritten.sum();
+    Ok(Processed { span, outcomes, base, read, rewritten })
 }
 
 fn decide_one(extent: u64, bytes: Bytes, base: Option<&Leaf>, known: &[Known], encoder: &mut Encoder) -> Result<Outcome, Fault> {

@@ -15,6 +15,9 @@ use super::{
 use longshore_schema::{fault::Fault, ids::PackId};
 use std::collections::BTreeSet;
 
+/// zstd's level for pages.
+const PAGE_LEVEL: i32 = 1;
+
 /// The pages under construction, one for each level.
 pub struct Tree {
     shape: Shape,
@@ -98,7 +101,7 @@ async fn store(page: &Page, level: u8, index: u64, base: Option<&PageRef>, packe
     let bytes = page.encode(level, index);
     let digest = blake3::hash(&bytes);
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    let (codec, stored) = Encoder::new()?.page(bytes)?;
+    let (codec, stored) = Encoder::new(PAGE_LEVEL)?.page(bytes)?;
     let place = packer.add(Content { kind: Kind::Page(level), index, digest, length, codec, stored }).await?;
     Ok(PageRef::Page { content, bytes: digest, place })
 }

@@ -15,12 +15,11 @@ use crate::{
     store::{Put, PutMode, Store},
 };
 
-/// Packs on their way to the store at the same time.
-const PUTS: usize = 4;
-
 /// Sends packs, several at a time.
 pub struct Uploader {
     work: Work,
+    /// Packs on their way to the store at the same time.
+    puts: usize,
     under_way: JoinSet<Result<(), Fault>>,
     /// Bytes put by all attempts.
     spent: u64,
@@ -30,8 +29,8 @@ pub struct Uploader {
 
 impl Uploader {
     /// `spent` are the bytes that earlier attempts left in the store.
-    pub fn new(work: Work, spent: u64, may_write: Option<u64>) -> Uploader {
-        Uploader { work, under_way: JoinSet::new(), spent, may_write, stored: 0 }
+    pub fn new(work: Work, puts: usize, spent: u64, may_write: Option<u64>) -> Uploader {
+        Uploader { work, puts, under_way: JoinSet::new(), spent, may_write, stored: 0 }
     }
 
     /// Bytes that this attempt sent.
@@ -42,7 +41,7 @@ impl Uploader {
     /// Sends a sealed pack; waits while too many are under way.
     pub async fn pack(&mut self, pack: Sealed, body: Bytes) -> Result<(), Fault> {
         self.spend(pack.bytes)?;
-        while self.under_way.len() >= PUTS {
+        while self.under_way.len() >= self.puts {
             self.one_ended().await?;
         }
         let (store, lease) = (self.work.store.clone(), self.work.lease.clone());

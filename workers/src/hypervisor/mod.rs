@@ -36,11 +36,15 @@ pub struct Draft {
 #[async_trait]
 pub trait Hypervisor: Send + Sync + 'static {
     /// Size and allocation of a volume as it is, or of its snapshot. Reads no data. `volume.missing`,
-    /// `volume.in-use` (somebody writes to it), `image.invalid`.
-    async fn measure(&self, volume: &str, snapshot: Option<&str>) -> Result<Measured, Fault>;
+    /// `volume.in-use` (somebody writes to it), `image.invalid`, `image.format-undeclared`. `format` is what was declared:
+    /// nothing is taken for a format that only its bytes suggest, since a guest owns them.
+    async fn measure(&self, volume: &str, snapshot: Option<&str>, format: Option<Format>) -> Result<Measured, Fault>;
 
     /// Opens a volume or its snapshot for reading; the bytes don't change while the reader lives.
-    async fn reader(&self, volume: &str, snapshot: Option<&str>) -> Result<Box<dyn BlockRead>, Fault>;
+    async fn reader(&self, volume: &str, snapshot: Option<&str>, format: Option<Format>) -> Result<Box<dyn BlockRead>, Fault>;
+
+    /// `volume.exists` if the draft's final name is somebody else's already: asked before anything is fetched.
+    async fn check_free(&self, draft: &Draft) -> Result<(), Fault>;
 
     /// Makes an empty image of `size` bytes under a temporary name that carries the draft's operation and
     /// attempt, replacing one of the same attempt, and opens it for writing. It reads as zeros.

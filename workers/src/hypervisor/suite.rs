@@ -2,6 +2,7 @@
 //! ways around our own code to make volumes, snapshot, change and open them, as a stranger would.
 
 mod fixture;
+mod frozen;
 
 use super::{BlockRead, Draft};
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use longshore_schema::{
     fault::{Class, Fault, code},
     ids::OperationId,
-    steps::volume::Identity,
+    steps::volume::{Identity, Measured},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -29,6 +30,7 @@ pub async fn run_all<F: Fixture>(make: impl Fn() -> F) {
     writing_past_the_end_is_refused(&make()).await;
     publishing_twice_is_publishing_once(&make()).await;
     publishing_never_replaces_a_stranger(&make()).await;
+    a_volume_of_ours_is_not_in_our_way(&make()).await;
     publishing_without_a_draft_is_refused(&make()).await;
     discarding_removes_all_attempts_and_nothing_else(&make()).await;
     removing_takes_only_what_is_ours(&make()).await;
@@ -38,9 +40,9 @@ pub async fn run_all<F: Fixture>(make: impl Fn() -> F) {
     what_is_missing_is_missing(&make()).await;
     many_reads_at_once_are_right(&make()).await;
     reading_past_the_end_is_refused(&make()).await;
-    a_reader_keeps_writers_out(&make()).await;
-    a_volume_that_is_written_is_in_use(&make()).await;
-    a_snapshot_is_read_as_it_was(&make()).await;
+    frozen::a_reader_keeps_writers_out(&make()).await;
+    frozen::a_volume_that_is_written_is_in_use(&make()).await;
+    frozen::a_snapshot_is_read_as_it_was(&make()).await;
 }
 
 /// All bytes and extents of a reader, checked against each other: what is called zero must be.
@@ -77,6 +79,14 @@ fn refused<T>(result: Result<T, Fault>, code: &str, class: Class) {
     }
 }
 
+async fn open_reader<F: Fixture>(pool: &F, volume: &str, snapshot: Option<&str>) -> Result<Box<dyn BlockRead>, Fault> {
+    pool.hypervisor().reader(volume, snapshot, Some(pool.format())).await
+}
+
+async fn measure<F: Fixture>(pool: &F, volume: &str, snapshot: Option<&str>) -> Result<Measured, Fault> {
+    pool.hypervisor().measure(volume, snapshot, Some(pool.format())).await
+}
+
 fn draft(volume: &str) -> Draft {
     Draft { volume: volume.into(), operation: OperationId::new(), attempt: 1 }
 }
@@ -102,7 +112,7 @@ async fn published<F: Fixture>(pool: &F, draft: &Draft, size: u64, pieces: &[(u6
 }
 
 async fn whole<F: Fixture>(pool: &F, volume: &str, snapshot: Option<&str>) -> Vec<u8> {
-    let reader = good(pool.hypervisor().reader(volume, snapshot).await);
+    let reader = good(open_reader(pool, volume, snapshot).await);
     let bytes = read_whole(&*reader).await;
     good(reader.close().await);
     bytes
@@ -146,7 +156,7 @@ async fn what_is_written_is_read_back<F: Fixture>(pool: &F) {
     good(pool.hypervisor().publish(&draft).await);
     assert!(whole(pool, "copy", None).await == model, "our reader sees what was written");
     assert!(pool.content("copy").await == model, "a stranger sees what was written");
-    let measured = good(pool.hypervisor().measure("copy", None).await);
+    let measured = good(measure(pool, "copy", None).await);
     assert_eq!((measured.virtual_size, measured.format), (SIZE as u64, pool.format()));
     let data = model.iter().filter(|it| **it != 0).count() as u64;
     assert!((data..=SIZE as u64).contains(&measured.allocated), "{measured:?} is an upper bound of {data}");
@@ -158,7 +168,7 @@ async fn what_is_written_is_read_back<F: Fixture>(pool: &F) {
 async fn an_empty_volume_is_all_zeros<F: Fixture>(pool: &F) {
     published(pool, &draft("empty"), 8 * MIB as u64, &[]).await;
     assert!(whole(pool, "empty", None).await == vec![0; 8 * MIB]);
-    let measured = good(pool.hypervisor().measure("empty", None).await);
+    let measured = good(measure(pool, "empty", None).await);
     assert_eq!((measured.virtual_size, measured.allocated), (8 * MIB as u64, 0));
 }
 
@@ -173,7 +183,7 @@ async fn sizes_of_all_sorts_are_kept<F: Fixture>(pool: &F) {
         pool.make(&theirs, size, pieces).await;
         model.resize(seen, 0);
         for volume in [ours, theirs] {
-            let measured = good(pool.hypervisor().measure(&volume, None).await);
+            let measured = good(measure(pool, &volume, None).await);
             assert_eq!(measured.virtual_size, seen as u64, "{volume}");
             assert!(whole(pool, &volume, None).await == model, "{volume}");
         }
@@ -189,10 +199,10 @@ async fn a_large_sparse_volume_is_quick<F: Fixture>(pool: &F) {
     good(writer.write(SIZE - 4096, Bytes::from(last.clone())).await);
     good(writer.finish().await);
     good(pool.hypervisor().publish(&draft).await);
-    let measured = good(pool.hypervisor().measure("large", None).await);
+    let measured = good(measure(pool, "large", None).await);
     assert_eq!(measured.virtual_size, SIZE);
     assert!((4096..=4 * MIB as u64).contains(&measured.allocated), "zeros stay unallocated: {measured:?}");
-    let reader = good(pool.hypervisor().reader("large", None).await);
+    let reader = good(open_reader(pool, "large", None).await);
     let extents = good(reader.extents(0, SIZE).await);
     assert!(extents.len() < 1000 && extents.iter().any(|it| it.zero), "{} extents", extents.len());
     assert_eq!(good(reader.read(SIZE - 4096, 4096).await), last);
@@ -247,7 +257,9 @@ async fn publishing_never_replaces_a_stranger<F: Fixture>(pool: &F) {
     let theirs = noise(9, MIB);
     pool.make("taken", MIB as u64, &[(0, theirs.clone())]).await;
     let (one, other) = (draft("taken"), draft("taken"));
+    good(pool.hypervisor().check_free(&draft("free")).await);
     for draft in [&one, &other] {
+        refused(pool.hypervisor().check_free(draft).await, code::VOLUME_EXISTS, Class::Permanent);
         written(pool, draft, 4096, &[]).await;
         refused(pool.hypervisor().publish(draft).await, code::VOLUME_EXISTS, Class::Permanent);
         good(pool.hypervisor().remove("taken", draft.operation, None).await);
@@ -255,6 +267,14 @@ async fn publishing_never_replaces_a_stranger<F: Fixture>(pool: &F) {
     }
     assert_eq!(pool.names().await, ["taken"]);
     assert!(pool.content("taken").await == theirs, "the stranger's volume is as it was");
+}
+
+/// A step that is done again finds its own volume, which isn't in its way.
+async fn a_volume_of_ours_is_not_in_our_way<F: Fixture>(pool: &F) {
+    let (ours, other) = (draft("ours"), draft("ours"));
+    published(pool, &ours, MIB as u64, &[]).await;
+    good(pool.hypervisor().check_free(&Draft { attempt: 2, ..ours.clone() }).await);
+    refused(pool.hypervisor().check_free(&other).await, code::VOLUME_EXISTS, Class::Permanent);
 }
 
 async fn publishing_without_a_draft_is_refused<F: Fixture>(pool: &F) {
@@ -313,7 +333,7 @@ async fn what_is_in_use_is_not_removed<F: Fixture>(pool: &F) {
     let open = pool.open("ours").await;
     refused(pool.hypervisor().remove("ours", ours.operation, Some(&identity)).await, code::VOLUME_IN_USE, Class::Transient);
     drop(open);
-    let reader = good(pool.hypervisor().reader("ours", None).await);
+    let reader = good(open_reader(pool, "ours", None).await);
     refused(pool.hypervisor().remove("ours", ours.operation, Some(&identity)).await, code::VOLUME_IN_USE, Class::Transient);
     assert_eq!(&good(reader.read(0, 100).await)[..], noise(10, 100));
     good(reader.close().await);
@@ -330,14 +350,14 @@ async fn names_of_strangers_are_refused<F: Fixture>(pool: &F) {
     {
         let it = pool.hypervisor();
         let malformed = (code::COMMAND_MALFORMED, Class::Permanent);
-        refused(it.measure(name, None).await, malformed.0, malformed.1);
-        refused(it.reader(name, None).await, malformed.0, malformed.1);
+        refused(it.measure(name, None, None).await, malformed.0, malformed.1);
+        refused(it.reader(name, None, None).await, malformed.0, malformed.1);
         refused(it.writer(&draft(name), 4096, pool.format()).await, malformed.0, malformed.1);
         refused(it.publish(&draft(name)).await, malformed.0, malformed.1);
         refused(it.remove(name, OperationId::new(), None).await, malformed.0, malformed.1);
     }
     for snapshot in ["", "nul\0", "line\nfeed", &long] {
-        refused(pool.hypervisor().reader("volume", Some(snapshot)).await, code::COMMAND_MALFORMED, Class::Permanent);
+        refused(open_reader(pool, "volume", Some(snapshot)).await, code::COMMAND_MALFORMED, Class::Permanent);
     }
     assert_eq!(pool.names().await, ["volume"]);
     // Odd, and allowed: nothing of it means anything to a tool.
@@ -353,11 +373,11 @@ async fn names_of_strangers_are_refused<F: Fixture>(pool: &F) {
 
 async fn what_is_missing_is_missing<F: Fixture>(pool: &F) {
     good(pool.hypervisor().ping().await);
-    refused(pool.hypervisor().measure("nothing", None).await, code::VOLUME_MISSING, Class::Permanent);
-    refused(pool.hypervisor().reader("nothing", Some("at-all")).await, code::VOLUME_MISSING, Class::Permanent);
+    refused(measure(pool, "nothing", None).await, code::VOLUME_MISSING, Class::Permanent);
+    refused(open_reader(pool, "nothing", Some("at-all")).await, code::VOLUME_MISSING, Class::Permanent);
     pool.make("volume", 4096, &[]).await;
-    refused(pool.hypervisor().measure("volume", Some("nothing")).await, code::VOLUME_MISSING, Class::Permanent);
-    refused(pool.hypervisor().reader("volume", Some("nothing,snapshot.id=1")).await, code::VOLUME_MISSING, Class::Permanent);
+    refused(measure(pool, "volume", Some("nothing")).await, code::VOLUME_MISSING, Class::Permanent);
+    refused(open_reader(pool, "volume", Some("nothing,snapshot.id=1")).await, code::VOLUME_MISSING, Class::Permanent);
     good(pool.hypervisor().remove("nothing", OperationId::new(), None).await);
 }
 
@@ -365,7 +385,7 @@ async fn many_reads_at_once_are_right<F: Fixture>(pool: &F) {
     const SIZE: usize = 16 * MIB;
     let model = noise(12, SIZE);
     pool.make("busy", SIZE as u64, &[(0, model.clone())]).await;
-    let reader = good(pool.hypervisor().reader("busy", None).await);
+    let reader = good(open_reader(pool, "busy", None).await);
     let mut random = StdRng::seed_from_u64(13);
     let ranges: Vec<_> = (0..500)
         .map(|_| {
@@ -384,52 +404,11 @@ async fn many_reads_at_once_are_right<F: Fixture>(pool: &F) {
 
 async fn reading_past_the_end_is_refused<F: Fixture>(pool: &F) {
     pool.make("short", 4096, &[(0, noise(14, 4096))]).await;
-    let reader = good(pool.hypervisor().reader("short", None).await);
+    let reader = good(open_reader(pool, "short", None).await);
     for (offset, bytes) in [(4096, 1), (0, 4097), (u64::MAX, 1), (0, u32::MAX)] {
         refused(reader.read(offset, bytes).await, code::VOLUME_READ_FAILED, Class::Permanent);
     }
     assert_eq!(good(reader.read(4095, 1).await), noise(14, 4096)[4095..]);
     assert_eq!(good(reader.extents(4000, u64::MAX).await).iter().map(|it| it.bytes).sum::<u64>(), 96);
     good(reader.close().await);
-}
-
-async fn a_reader_keeps_writers_out<F: Fixture>(pool: &F) {
-    pool.make("frozen", MIB as u64, &[(0, noise(15, MIB))]).await;
-    let reader = good(pool.hypervisor().reader("frozen", None).await);
-    let another = good(pool.hypervisor().reader("frozen", None).await);
-    good(reader.close().await);
-    assert!(!pool.change("frozen", 0, b"changed").await, "a volume that is read was changed");
-    assert!(read_whole(&*another).await == noise(15, MIB));
-    good(another.close().await);
-    assert!(pool.change("frozen", 0, b"changed").await, "a reader that was closed holds a lock");
-    assert_eq!(&whole(pool, "frozen", None).await[..7], b"changed");
-}
-
-async fn a_volume_that_is_written_is_in_use<F: Fixture>(pool: &F) {
-    pool.make("running", MIB as u64, &[]).await;
-    let open = pool.open("running").await;
-    refused(pool.hypervisor().reader("running", None).await, code::VOLUME_IN_USE, Class::Transient);
-    refused(pool.hypervisor().measure("running", None).await, code::VOLUME_IN_USE, Class::Transient);
-    drop(open);
-    good(pool.hypervisor().measure("running", None).await);
-}
-
-async fn a_snapshot_is_read_as_it_was<F: Fixture>(pool: &F) {
-    let mut now = noise(16, MIB);
-    pool.make("lively", MIB as u64, &[(0, now.clone())]).await;
-    let mut past = vec![];
-    for (n, name) in ["first", "second, with=odd name", "1"].into_iter().enumerate() {
-        if !pool.snapshot("lively", name).await {
-            return refused(pool.hypervisor().reader("lively", Some(name)).await, code::VOLUME_MISSING, Class::Permanent);
-        }
-        past.push((name, now.clone()));
-        let change = noise(17 + n as u64, 100_000);
-        assert!(pool.change("lively", n as u64 * 300_000, &change).await);
-        now[n * 300_000..][..100_000].copy_from_slice(&change);
-    }
-    for (name, then) in past {
-        assert!(whole(pool, "lively", Some(name)).await == then, "snapshot {name}");
-        assert_eq!(good(pool.hypervisor().measure("lively", Some(name)).await).virtual_size, MIB as u64);
-    }
-    assert!(whole(pool, "lively", None).await == now);
 }

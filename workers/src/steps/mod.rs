@@ -30,6 +30,9 @@ pub struct OpenStore {
     pub store: Arc<dyn Store>,
     /// Bytes of an extent.
     pub extent_size: u32,
+    /// Whether it refuses a body that was damaged on its way. What is put into another is read back, all of it, before
+    /// the object becomes Ready.
+    pub checks_bodies: bool,
 }
 
 /// Everything that one attempt of a step may use.

@@ -1,9 +1,12 @@
 //! Steps at an object in a store.
 
 use super::{Context, OpenStore};
-use crate::datapath::{Work, commit, copy as copying, restore, until_stopped, verify as verifying};
+use crate::{
+    datapath::{Tuning, Work, commit, copy as copying, counts::check_counts, restore, until_stopped, verify as verifying},
+    hypervisor::{BlockRead, Hypervisor},
+};
 use longshore_schema::{
-    fault::Fault,
+    fault::{Fault, code},
     ids::OperationId,
     steps::{
         object::{Commit, Committed, Copied, Copy, Discard, Probe, Unlink, Verified, Verify},
@@ -12,15 +15,42 @@ use longshore_schema::{
 };
 
 /// `object.copy`
-pub async fn copy(context: Context, step: Copy, _measured: Measured) -> Result<Copied, Fault> {
-    let OpenStore { store, extent_size } = context.store(&step.store)?;
+pub async fn copy(context: Context, step: Copy, measured: Measured) -> Result<Copied, Fault> {
+    let OpenStore { store, extent_size, checks_bodies } = context.store(&step.store)?;
     let pool = context.pool(&step.pool)?;
     let work = Work { store, lease: context.lease.clone(), operation: step.operation, attempt: context.attempt.n };
-    let opening = pool.reader(&step.volume, step.snapshot.as_deref());
+    let opening = open_as_measured(pool.as_ref(), &step, &measured);
     let reader = until_stopped(&context.lease, opening).await?;
-    let Copy { base, about, .. } = step;
-    let what = copying::Copying { reader, extent_size, base, about, may_write: context.may_write };
-    copying::copy(&work, what).await
+    let Copy { base, about, volume, snapshot, .. } = step;
+    let read_back = !checks_bodies;
+    let what =
+        copying::Copying { reader, extent_size, base, about, may_write: context.may_write, read_back, tuning: Tuning::default() };
+    match copying::copy(&work, what).await {
+        Err(fault) if fault.code == code::RESERVATION_EXCEEDED => {
+            let now = until_stopped(&context.lease, pool.measure(&volume, snapshot.as_deref(), Some(measured.format))).await?;
+            Err(grown(&volume, &measured, &now).unwrap_or(fault))
+        }
+        ended => ended,
+    }
+}
+
+/// The reader, in the format that was settled when it was measured: what a guest wrote since can't change that.
+async fn open_as_measured(pool: &dyn Hypervisor, step: &Copy, measured: &Measured) -> Result<Box<dyn BlockRead>, Fault> {
+    let reader = pool.reader(&step.volume, step.snapshot.as_deref(), Some(measured.format)).await?;
+    let (now, then) = (reader.size(), measured.virtual_size);
+    if now == then {
+        return Ok(reader);
+    }
+    reader.close().await?;
+    let message = format!("{} has {now} bytes, and had {then} when space was reserved for it", step.volume);
+    Err(Fault::permanent(code::VOLUME_CHANGED, message))
+}
+
+/// The fault if more of the volume is allocated than when space was reserved for it.
+fn grown(volume: &str, then: &Measured, now: &Measured) -> Option<Fault> {
+    let (now, then) = (now.allocated, then.allocated);
+    let message = format!("{volume} has {now} bytes allocated, and had {then} when space was reserved for it");
+    (now > then).then(|| Fault::permanent(code::VOLUME_CHANGED, message))
 }
 
 /// `object.commit`
@@ -50,6 +80,7 @@ pub async fn discard(context: Context, step: Discard, _input: ()) -> Result<(), 
 /// `object.verify`
 pub async fn verify(context: Context, step: Verify, _input: ()) -> Result<Verified, Fault> {
     let store = context.store(&step.store)?.store;
+    until_stopped(&context.lease, check_counts(&store, step.object, &step.root)).await?;
     verifying::verify(&context.lease, &restore::Source { store, object: step.object, root: step.root }).await
 }
 

@@ -5,6 +5,7 @@ use crate::{
     datapath::{
         commit::{committed, remove_all},
         format::{aborted_key, objects_prefix},
+        manifest::load_root,
         until_stopped,
     },
     lease::Lease,
@@ -16,7 +17,7 @@ use longshore_schema::{
     fault::{Fault, code},
     ids::{OperationId, PackId},
     steps::{
-        object::Sealed,
+        object::{Root, Sealed},
         sweep::{Chosen, Delete, Deleted, List, Listed},
     },
 };
@@ -44,6 +45,7 @@ pub async fn list(context: Context, step: List, _input: ()) -> Result<Listed, Fa
             not_after: now.saturating_sub(age),
             limit: step.limit as usize,
             states: HashMap::new(),
+            named: None,
             foreign: vec![],
         };
         sweep.list().await
@@ -95,13 +97,24 @@ async fn store_clock(store: &Arc<dyn Store>, operation: OperationId) -> Result<i
     written.map(|entry| entry.modified_ms).ok_or_else(gone)
 }
 
+/// What an operation has in the store.
+#[derive(Clone)]
+enum Found {
+    Uncommitted,
+    Committed(Root),
+    /// Its `ready` can't be read: it is somebody's object still.
+    Damaged,
+}
+
 struct Sweep {
     store: Arc<dyn Store>,
     lease: Arc<Lease>,
     not_after: i64,
     limit: usize,
-    /// Whether an operation is committed: asked once for each, as long as there aren't too many.
-    states: HashMap<OperationId, bool>,
+    /// How far each operation got: asked once for each, as long as there aren't too many.
+    states: HashMap<OperationId, Found>,
+    /// The packs that the root of the last operation names whose packs were compared with it.
+    named: Option<(OperationId, BTreeSet<PackId>)>,
     foreign: Vec<String>,
 }
 
@@ -116,7 +129,7 @@ impl Sweep {
             match operation_of(&entry.key) {
                 None => self.report(entry),
                 Some(operation) if objects.len() < self.limit && entry.modified_ms <= self.not_after => {
-                    if !objects.contains(&operation) && !self.committed(operation).await? {
+                    if !objects.contains(&operation) && matches!(self.found(operation).await?, Found::Uncommitted) {
                         objects.insert(operation);
                     }
                 }
@@ -131,7 +144,7 @@ impl Sweep {
             match PackId::of_key(&entry.key) {
                 None => self.report(entry),
                 Some(id) if packs.len() < self.limit && entry.modified_ms <= self.not_after => {
-                    if !self.committed(id.operation).await? {
+                    if self.is_stray(&id).await? {
                         packs.push(Sealed { id, bytes: entry.bytes });
                     }
                 }
@@ -141,20 +154,43 @@ impl Sweep {
         Ok(Listed { packs, objects: objects.into_iter().collect(), foreign: self.foreign })
     }
 
-    async fn committed(&mut self, operation: OperationId) -> Result<bool, Fault> {
+    /// Whether no committed object of the pack's operation names it. A worker that was cut off may have put one
+    /// after the object was committed by somebody else.
+    async fn is_stray(&mut self, id: &PackId) -> Result<bool, Fault> {
+        let root = match self.found(id.operation).await? {
+            Found::Uncommitted => return Ok(true),
+            Found::Damaged => return Ok(false),
+            Found::Committed(root) => root,
+        };
+        // The attempt that wrote the root names all of its own packs.
+        if root.attempt == id.attempt {
+            return Ok(false);
+        }
+        if self.named.as_ref().is_none_or(|(operation, _)| *operation != id.operation) {
+            match load_root(&self.store, id.operation, &root).await {
+                Ok(file) => self.named = Some((id.operation, file.packs.into_iter().map(|it| it.id).collect())),
+                Err(fault) if fault.is_transient() => return Err(fault),
+                // Damaged, or removed meanwhile: a later sweep decides.
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(self.named.as_ref().is_some_and(|(_, packs)| !packs.contains(id)))
+    }
+
+    async fn found(&mut self, operation: OperationId) -> Result<Found, Fault> {
         if let Some(known) = self.states.get(&operation) {
-            return Ok(*known);
+            return Ok(known.clone());
         }
         if self.states.len() >= REMEMBERED {
             self.states.clear();
         }
-        // A damaged `ready` is somebody's object still.
         let found = match committed(&self.store, operation).await {
-            Ok(found) => found.is_some(),
-            Err(fault) if fault.code == code::OBJECT_CORRUPT => true,
+            Ok(None) => Found::Uncommitted,
+            Ok(Some(root)) => Found::Committed(root),
+            Err(fault) if fault.code == code::OBJECT_CORRUPT => Found::Damaged,
             Err(fault) => return Err(fault),
         };
-        self.states.insert(operation, found);
+        self.states.insert(operation, found.clone());
         Ok(found)
     }
 

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    datapath::{restore, until_stopped},
+    datapath::{counts::check_counts, restore, until_stopped},
     hypervisor::Draft,
 };
 use longshore_schema::{
@@ -13,7 +13,7 @@ use longshore_schema::{
 /// `volume.measure`
 pub async fn measure(context: Context, step: Measure, _input: ()) -> Result<Measured, Fault> {
     let pool = context.pool(&step.pool)?;
-    until_stopped(&context.lease, pool.measure(&step.volume, step.snapshot.as_deref())).await
+    until_stopped(&context.lease, pool.measure(&step.volume, step.snapshot.as_deref(), step.format)).await
 }
 
 /// `volume.write`
@@ -22,6 +22,11 @@ pub async fn write(context: Context, step: Write, _input: ()) -> Result<Written,
     let pool = context.pool(&pool)?;
     let source = restore::Source { store: context.store(&store)?.store, object, root };
     let draft = Draft { volume, operation, attempt: context.attempt.n };
+    until_stopped(&context.lease, async {
+        pool.check_free(&draft).await?;
+        check_counts(&source.store, source.object, &source.root).await
+    })
+    .await?;
     let (virtual_size, scanned) =
         restore::restore(&context.lease, &source, async |size| pool.writer(&draft, size, format).await).await?;
     Ok(Written {

@@ -150,6 +150,7 @@ mod tests {
         delete_visible: true,
         checks_sha256: false,
         checks_md5: false,
+        checks_crc64: false,
         multipart: false,
         keeps_versions: false,
     };

@@ -30,13 +30,43 @@ pub struct Capabilities {
     pub checks_sha256: bool,
     /// A body that doesn't have the MD5 that was sent is refused.
     pub checks_md5: bool,
+    /// A body that doesn't have the CRC-64/NVME that was sent is refused.
+    pub checks_crc64: bool,
     /// Multipart uploads can be begun, listed and aborted.
     pub multipart: bool,
     /// Deleted objects stay as old versions: deleting gives no space back.
     pub keeps_versions: bool,
 }
 
+/// What tells a store that a body isn't the one that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// CRC-64/NVME, which costs next to nothing. The body isn't signed.
+    Crc64,
+    /// The signed SHA-256.
+    Sha256,
+    /// MD5. The body isn't signed.
+    Md5,
+    /// It isn't known to check anything, so it is sent both SHA-256 and MD5.
+    Any,
+}
+
 impl Capabilities {
+    /// The cheapest that works here.
+    pub fn guard(&self) -> Guard {
+        match (self.checks_crc64, self.checks_sha256, self.checks_md5) {
+            (true, _, _) => Guard::Crc64,
+            (false, true, _) => Guard::Sha256,
+            (false, false, true) => Guard::Md5,
+            (false, false, false) => Guard::Any,
+        }
+    }
+
+    /// Whether a body that was damaged on its way is refused, by one digest or the other.
+    pub fn checks_bodies(&self) -> bool {
+        self.guard() != Guard::Any
+    }
+
     /// `store.misbehaved`, naming what Longshore can't do without, unless all of that is there.
     pub fn require(&self) -> Result<(), Fault> {
         let needed = [
@@ -76,8 +106,9 @@ async fn probe_s3(store: S3Store) -> Result<Capabilities, Fault> {
     let tried = async {
         let common = try_any(&trusted, &scratch).await?;
         Ok(Capabilities {
-            checks_sha256: trusted.refuses_damage(&format!("{scratch}damaged-sha256"), false).await?,
-            checks_md5: trusted.refuses_damage(&format!("{scratch}damaged-md5"), true).await?,
+            checks_sha256: trusted.refuses_damage(&format!("{scratch}damaged-sha256"), Guard::Sha256).await?,
+            checks_md5: trusted.refuses_damage(&format!("{scratch}damaged-md5"), Guard::Md5).await?,
+            checks_crc64: trusted.refuses_damage(&format!("{scratch}damaged-crc64"), Guard::Crc64).await?,
             multipart: trusted.has_multipart(&format!("{scratch}multipart")).await?,
             keeps_versions: trusted.keeps_versions().await,
             ..common

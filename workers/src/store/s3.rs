@@ -1,7 +1,6 @@
 //! A store that is a bucket, or a part of one, of a service that speaks S3.
 //!
-//! Bodies are signed with their SHA-256; a service that doesn't check it (`probe`) is sent the MD5 too. Each
-//! put carries a mark of its own in the metadata: after a lost answer, the service refuses the repetition of a
+//! A body is guarded by the cheapest digest that the service was seen to check (`probe`). Each put carries a mark of its own in the metadata: after a lost answer, the service refuses the repetition of a
 //! conditional put that had been done, and the mark tells it from somebody else's.
 
 mod cause;
@@ -10,12 +9,18 @@ mod list;
 mod range;
 mod trial;
 
-use super::{Entry, Put, PutMode, Store, key, probe::Capabilities};
+use super::{
+    Entry, Put, PutMode, Store, key,
+    probe::{Capabilities, Guard},
+};
 use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
-    config::{Config, timeout::TimeoutConfig},
+    client::customize::CustomizableOperation,
+    config::{Builder, Config, RequestChecksumCalculation, timeout::TimeoutConfig},
+    operation::put_object::{PutObjectError, PutObjectOutput, builders::PutObjectFluentBuilder},
     primitives::ByteStream,
+    types::ChecksumAlgorithm,
 };
 use bytes::Bytes;
 use cause::{Cause, cause, fault};
@@ -91,18 +96,14 @@ impl Store for S3Store {
             return Ok(Put::Existed);
         }
         let mark = Uuid::now_v7().to_string();
-        let md5 = match self.capabilities.checks_sha256 {
-            true => None,
-            false => Some(md5_of(body.clone()).await?),
-        };
         let limit = Duration::from_secs(PUT_S + body.len() as u64 / SLOWEST);
         let limits = TimeoutConfig::builder().operation_attempt_timeout(limit).build();
         let mut tries = 1;
         loop {
             let request = self.client.put_object().bucket(&self.bucket).key(self.path(key)).metadata(MARK, &mark);
-            let request = request.set_if_none_match(conditional.then(|| "*".to_owned())).set_content_md5(md5.clone());
-            let request = request.body(ByteStream::from(body.clone())).customize();
-            let error = match request.config_override(Config::builder().timeout_config(limits.clone())).send().await {
+            let request = request.set_if_none_match(conditional.then(|| "*".to_owned()));
+            let config = Config::builder().timeout_config(limits.clone());
+            let error = match guarded(request, body.clone(), self.capabilities.guard(), config).await?.send().await {
                 Ok(_) => return Ok(Put::Written),
                 Err(error) => error,
             };
@@ -180,6 +181,26 @@ impl Store for S3Store {
         let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix).max_keys(1);
         request.send().await.map(drop).map_err(|error| fault(format!("look into bucket {}", self.bucket), cause(&error), &error))
     }
+}
+
+type PutRequest = CustomizableOperation<PutObjectOutput, PutObjectError, PutObjectFluentBuilder>;
+
+/// The request with its body and what tells the service that the body isn't the one that was sent.
+async fn guarded(request: PutObjectFluentBuilder, body: Bytes, guard: Guard, config: Builder) -> Result<PutRequest, Fault> {
+    let md5 = match guard {
+        Guard::Crc64 | Guard::Sha256 => None,
+        Guard::Md5 | Guard::Any => Some(md5_of(body.clone()).await?),
+    };
+    let request = request.set_content_md5(md5).body(ByteStream::from(body));
+    Ok(match guard {
+        Guard::Crc64 => {
+            let config = config.request_checksum_calculation(RequestChecksumCalculation::WhenSupported);
+            let request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).customize();
+            request.config_override(config).disable_payload_signing()
+        }
+        Guard::Md5 => request.customize().config_override(config).disable_payload_signing(),
+        Guard::Sha256 | Guard::Any => request.customize().config_override(config),
+    })
 }
 
 async fn md5_of(body: Bytes) -> Result<String, Fault> {

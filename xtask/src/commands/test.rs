@@ -25,7 +25,7 @@ pub struct Test {
 
 /// Builds, starts the services, runs the tests, and stops the services. The last lines are `cargo test`'s.
 pub fn test(test: Test) -> Result<ExitStatus> {
-    packages::install(&[Package::E2fsprogs, Package::QemuUtils])?;
+    packages::install(&[Package::E2fsprogs, Package::Openssl, Package::QemuUtils])?;
     // Built before the services start, and in one go with the tests, so that both get the same libraries.
     run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore"]))?;
     let mut command = cargo();

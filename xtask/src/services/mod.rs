@@ -44,7 +44,7 @@ impl Services {
     pub fn start(scratch: &Path, python: python::Python, durable: bool) -> Result<Services> {
         thread::scope(|scope| {
             let postgres = scope.spawn(|| postgres::start(scratch, durable));
-            let rabbitmq = scope.spawn(|| rabbitmq::start(scratch));
+            let rabbitmq = scope.spawn(|| rabbitmq::start(scratch, None));
             let s3 = s3::start(scratch, &python);
             let postgres = postgres.join().map_err(|_| anyhow!("the thread that starts PostgreSQL panicked"))?;
             let rabbitmq = rabbitmq.join().map_err(|_| anyhow!("the thread that starts RabbitMQ panicked"))?;

@@ -12,8 +12,14 @@ use std::{
 /// A Debian package and how to see that it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Package {
+    /// `curl`.
+    Curl,
     /// `mke2fs`.
     E2fsprogs,
+    /// `nbdcopy`.
+    LibnbdBin,
+    /// `openssl`, which makes certificates.
+    Openssl,
     /// The database server.
     Postgresql,
     /// Python with virtual environments.
@@ -22,22 +28,36 @@ pub enum Package {
     QemuUtils,
     /// The broker, with Erlang.
     RabbitmqServer,
+    /// `rclone`.
+    Rclone,
+    /// `restic`.
+    Restic,
 }
 
 impl Package {
     fn name(self) -> &'static str {
         match self {
+            Package::Curl => "curl",
             Package::E2fsprogs => "e2fsprogs",
+            Package::LibnbdBin => "libnbd-bin",
+            Package::Openssl => "openssl",
             Package::Postgresql => "postgresql",
             Package::Python => "python3-venv",
             Package::QemuUtils => "qemu-utils",
             Package::RabbitmqServer => "rabbitmq-server",
+            Package::Rclone => "rclone",
+            Package::Restic => "restic",
         }
     }
 
     fn is_there(self) -> bool {
         match self {
+            Package::Curl => executable("curl").is_some(),
             Package::E2fsprogs => executable("mke2fs").is_some(),
+            Package::LibnbdBin => executable("nbdcopy").is_some(),
+            Package::Rclone => executable("rclone").is_some(),
+            Package::Restic => executable("restic").is_some(),
+            Package::Openssl => executable("openssl").is_some(),
             Package::Postgresql => newest("/usr/lib/postgresql", "", "bin/postgres").is_some(),
             Package::Python => super::python::interpreter().is_some(),
             Package::QemuUtils => ["qemu-img", "qemu-nbd"].iter().all(|name| executable(name).is_some()),

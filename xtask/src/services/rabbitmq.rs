@@ -29,9 +29,22 @@ pub struct Rabbitmq {
     pub epmd: Service,
     /// The administrator's address of the virtual host `/`.
     pub url: String,
+    /// The same over TLS, if it has a certificate.
+    pub tls_url: Option<String>,
     /// The address of the management plugin's HTTP interface.
     pub management: String,
     _ports: Ports,
+}
+
+/// What a node needs to speak TLS: the content of PEM files.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Who signed its certificate.
+    pub authority: String,
+    /// Its certificate, for 127.0.0.1.
+    pub certificate: String,
+    /// The certificate's key.
+    pub key: String,
 }
 
 impl Rabbitmq {
@@ -72,11 +85,11 @@ impl Rabbitmq {
     }
 }
 
-/// Starts one in `scratch`.
-pub fn start(scratch: &Path) -> Result<Rabbitmq> {
+/// Starts one in `scratch`; with a certificate, it takes connections over TLS too.
+pub fn start(scratch: &Path, tls: Option<&Tls>) -> Result<Rabbitmq> {
     let home = newest("/usr/lib/rabbitmq/lib", "rabbitmq_server-", "").context("RabbitMQ is not installed")?;
-    let ports = Ports::reserve(4)?;
-    let [epmd_port, amqp, management, distribution] = ports.numbers[..] else { unreachable!("four were reserved") };
+    let ports = Ports::reserve(5)?;
+    let [epmd_port, amqp, amqps, management, distribution] = ports.numbers[..] else { unreachable!("five were reserved") };
     let account = Account::to_drop_to("rabbitmq")?;
     let epmd_env = [("ERL_EPMD_PORT", epmd_port.to_string()), ("ERL_EPMD_ADDRESS", "127.0.0.1".into())];
     let epmd_env: BTreeMap<String, String> = epmd_env.map(|(key, value)| (key.to_string(), value)).into();
@@ -106,7 +119,15 @@ pub fn start(scratch: &Path) -> Result<Rabbitmq> {
     let folder = service.make_folder()?.display().to_string();
     service.write(".erlang.cookie", 0o400, &secret::password())?;
     service.write("plugins", 0o600, "[rabbitmq_management].\n")?;
-    service.write("rabbitmq.conf", 0o600, &configuration(amqp, management, &password))?;
+    let mut configured = configuration(amqp, management, &password);
+    if let Some(tls) = tls {
+        configured.push_str(&format!("listeners.ssl.1 = 127.0.0.1:{amqps}\nssl_options.verify = verify_none\n"));
+        for (option, content) in [("cacertfile", &tls.authority), ("certfile", &tls.certificate), ("keyfile", &tls.key)] {
+            service.write(option, 0o400, content)?;
+            configured.push_str(&format!("ssl_options.{option} = {folder}/{option}\n"));
+        }
+    }
+    service.write("rabbitmq.conf", 0o600, &configured)?;
     let env = [
         // Makes the script become the server instead of its parent: one process to kill.
         ("RUNNING_UNDER_SYSTEMD", "1".into()),
@@ -123,7 +144,9 @@ pub fn start(scratch: &Path) -> Result<Rabbitmq> {
     service.env.extend(env.map(|(key, value)| (key.to_string(), value)));
     service.start()?;
     let url = format!("amqp://{USER}:{password}@127.0.0.1:{amqp}/%2f");
-    Ok(Rabbitmq { service, epmd, url, management: format!("http://{USER}:{password}@127.0.0.1:{management}"), _ports: ports })
+    let tls_url = tls.map(|_| format!("amqps://{USER}:{password}@127.0.0.1:{amqps}/%2f"));
+    let management = format!("http://{USER}:{password}@127.0.0.1:{management}");
+    Ok(Rabbitmq { service, epmd, url, tls_url, management, _ports: ports })
 }
 
 fn configuration(amqp: u16, management: u16, password: &str) -> String {

@@ -24,6 +24,8 @@ pub struct S3 {
     pub key: String,
     /// That key's secret.
     pub secret: String,
+    /// The port where it tells what it has counted.
+    pub metrics: u16,
     _ports: Ports,
 }
 
@@ -32,9 +34,9 @@ const MASTER: &str = "[master.volume_growth]\ncopy_1 = 1\n";
 
 /// Starts one in `scratch`, with the program that `python` has installed.
 pub fn start(scratch: &Path, python: &Python) -> Result<S3> {
-    let ports = Ports::reserve(8)?;
-    let [master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc] = ports.numbers[..] else {
-        unreachable!("eight were reserved")
+    let ports = Ports::reserve(9)?;
+    let [master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc, metrics] = ports.numbers[..] else {
+        unreachable!("nine were reserved")
     };
     let mut service = Service {
         name: "s3".into(),
@@ -66,9 +68,9 @@ pub fn start(scratch: &Path, python: &Python) -> Result<S3> {
          -volume.port={volume} -volume.port.grpc={volume_grpc} -volume.max=2000 \
          -filer -filer.port={filer} -filer.port.grpc={filer_grpc} -filer.localSocket=filer.sock \
          -s3 -s3.port={s3} -s3.port.grpc={s3_grpc} -s3.port.iceberg=0 -s3.port.lance=0 \
-         -s3.config=identities.json -s3.localSocket=s3.sock"
+         -s3.config=identities.json -s3.localSocket=s3.sock -metricsPort={metrics}"
     );
     service.args = arguments.split_whitespace().map(String::from).collect();
     service.start()?;
-    Ok(S3 { service, endpoint: format!("http://127.0.0.1:{s3}"), key, secret, _ports: ports })
+    Ok(S3 { service, endpoint: format!("http://127.0.0.1:{s3}"), key, secret, metrics, _ports: ports })
 }

@@ -159,6 +159,21 @@ impl Service {
         self.tidy_up()
     }
 
+    /// SIGSTOP to it and its children: it is there, and does nothing.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT, after a pause.
+    pub fn go_on(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process().with_context(|| format!("{} never started", self.name))?;
+        process.tree().iter().try_for_each(|it| it.signal(signal))
+    }
+
     /// Where its output goes.
     pub fn log(&self) -> PathBuf {
         self.scratch.join(format!("{}.log", self.name))

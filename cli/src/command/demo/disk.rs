@@ -6,8 +6,9 @@ use super::{
     tool::{file, run},
 };
 use crate::print::human;
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use async_trait::async_trait;
+use longshore_schema::site::Size;
 use std::{
     fs::{self, File},
     io::Read,
@@ -17,6 +18,12 @@ use std::{
 /// Blocks are compared, and written, in pieces of this size.
 const PIECE: usize = 64 << 10;
 const SNAPSHOTS: [&str; 2] = ["monday", "tuesday"];
+
+/// A size that a made disk may have.
+pub(super) fn size(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse()?;
+    (64 << 20..=1 << 40).contains(&size.0).then_some(size).ok_or_else(|| "a made disk has 64 MiB to 1 TiB".into())
+}
 
 /// A disk of the demo's.
 #[async_trait]
@@ -53,7 +60,6 @@ pub(super) struct Made {
 impl Made {
     /// Makes files, a file system of them, and a qcow2 of that with the first snapshot.
     pub(super) async fn new(size: u64, folder: &Path) -> anyhow::Result<Made> {
-        ensure!((64 << 20..=1 << 40).contains(&size), "the disk has 64 MiB to 1 TiB");
         let files = folder.join("files");
         let (raw, volume) = (folder.join("disk.raw"), folder.join("pool").join(VOLUME));
         let photos = (size / (12 << 20)).clamp(4, 128);

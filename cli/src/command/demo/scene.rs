@@ -37,7 +37,7 @@ impl<'s> Scene<'s> {
         let known = site::read(&database).await?;
         let wanted = site_of(folder).map_err(Ended::Refused)?;
         let changes = known_site::difference(&known, &wanted).map_err(Ended::Refused)?;
-        site::apply(&database, &known, &wanted, &changes).await?;
+        site::apply(&database, &known, &wanted, &changes, false).await?;
         let line = Line::open(session).await?;
         Ok(Scene { session, database, line, operations: vec![] })
     }

@@ -2,21 +2,29 @@
 
 use longshore_engine::site::DEFAULT_EXTENT_SIZE;
 use longshore_schema::{
-    fault::Fault,
-    site::{Pool, Size, Store},
+    fault::{Fault, code},
+    site::{Overlap, Pool, Site, Size, Store},
 };
 use longshore_workers::{
     opener,
     store::{description, open, probe},
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// Tries a store out and founds it, or checks that it is ours; `store` gets the extent size that counts. `asked`
-/// is the entry as the file has it.
-pub(super) async fn found(store: &mut Store, asked: &Store, incarnation: Uuid) -> Result<(), Fault> {
-    let named = |fault: Fault| fault.while_(format!("try out store {}", asked.name));
-    make_directory(&store.url);
+/// is the entry as the file has it. `create` makes the folder of a local store.
+pub(super) async fn found(store: &mut Store, asked: &Store, incarnation: Uuid, create: bool) -> Result<(), Fault> {
+    let named = |fault: Fault| {
+        let mut fault = fault.while_(format!("try out store {}", asked.name));
+        if fault.code == code::STORE_MISSING && asked.url.starts_with("file://") {
+            fault.message += "; mount it, or make the folder: with --create, if only its last part is missing";
+        }
+        fault
+    };
+    if create {
+        make_directory(&store.url);
+    }
     let capabilities = probe::probe(store).await.map_err(named)?;
     capabilities.require().map_err(named)?;
     let opened = open::open(store, Some(&capabilities)).await.map_err(named)?;
@@ -36,12 +44,36 @@ pub(super) async fn found(store: &mut Store, asked: &Store, incarnation: Uuid) -
     Ok(())
 }
 
-/// The last part of a local store's path is made, its parents are not: an unmounted NFS would be founded in vain.
+/// Only when asked, and only the last part of the path: an unmounted share would be founded below its mount point.
 fn make_directory(url: &str) {
     if let Some(path) = url.strip_prefix("file://") {
         // If it isn't there afterwards, the probe says why.
         let _ = std::fs::create_dir(Path::new(path));
     }
+}
+
+/// Places that the urls keep apart and this host doesn't: through symbolic links. Other hosts may have others.
+pub(super) fn warn_of_links(site: &Site) {
+    let mut real = site.clone();
+    let urls = real.stores.iter_mut().map(|it| &mut it.url).chain(real.pools.iter_mut().map(|it| &mut it.url));
+    for url in urls.filter(|it| it.starts_with("file://")) {
+        if let Some(path) = followed(Path::new(&url["file://".len()..])) {
+            *url = format!("file://{}", path.display());
+        }
+    }
+    let told = site.overlaps();
+    for overlap in real.overlaps().iter().filter(|it| !told.iter().any(|known| same(known, it))) {
+        eprintln!("on this host, by symbolic links, {overlap}");
+    }
+}
+
+fn same(one: &Overlap<'_>, other: &Overlap<'_>) -> bool {
+    (one.one, one.other) == (other.one, other.other)
+}
+
+/// Where a path leads; of one that isn't there yet, where its folder does.
+fn followed(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().or_else(|| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)))
 }
 
 /// A pool may be on another host, so that it isn't reached from here is no error.

@@ -29,7 +29,7 @@ impl Place {
         let known = read(&self.database).await?;
         let changes = site::difference(&known, wanted).map_err(Ended::Refused)?;
         site::check(&changes).map_err(Ended::Refused)?;
-        apply(&self.database, &known, wanted, &changes).await.map(|()| changes.len())
+        apply(&self.database, &known, wanted, &changes, true).await.map(|()| changes.len())
     }
 }
 
@@ -72,8 +72,16 @@ async fn a_store_that_was_founded_keeps_its_extent_size_whatever_the_file_says_l
 }
 
 #[tokio::test]
-async fn a_store_whose_parent_is_missing_is_not_founded() {
+async fn a_store_that_is_missing_is_not_made_unless_that_was_asked_for() {
     let place = Place::new().await;
+    let (known, wanted) = (read(&place.database).await.unwrap(), place.site(""));
+    let changes = site::difference(&known, &wanted).unwrap();
+    let Err(Ended::Refused(fault)) = apply(&place.database, &known, &wanted, &changes, false).await else {
+        panic!("it was taken")
+    };
+    assert!(fault.code == code::STORE_MISSING && fault.message.contains("--create"), "{fault}");
+    assert!(!place.folder.path().join("store").exists());
+    assert_eq!(read(&place.database).await.unwrap().site, SiteFile::default());
     let mut site = place.site("");
     site.stores[0].url = format!("file://{}/not/mounted", place.folder.path().display());
     let Err(Ended::Refused(fault)) = place.apply(&site).await else { panic!("it was taken") };

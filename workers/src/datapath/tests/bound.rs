@@ -32,12 +32,12 @@ proptest! {
             let operation = OperationId::new();
             let base = incremental.then(|| base(first, &first_copied)).flatten();
             for attempt in 1..=3 {
-                rig.watched.watch.lock().unwrap().puts_left = Some(dies_at);
+                rig.dies_at(dies_at);
                 if let Ok(copied) = rig.copy(&disk, operation, attempt, base.clone()).await {
                     prop_assert!(copied.stored <= limit);
                 }
             }
-            rig.watched.watch.lock().unwrap().puts_left = None;
+            rig.heal();
             let copied = rig.copy(&disk, operation, 4, base).await.unwrap();
             rig.commit(operation, &copied.root).await.unwrap();
             let mut stored = 0;

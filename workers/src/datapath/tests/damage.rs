@@ -4,6 +4,10 @@ use super::{
     disk::Disk,
     rig::{Rig, base},
 };
+use crate::datapath::{
+    counts::check_counts,
+    format::{aborted_key, ready_key},
+};
 use longshore_schema::{
     fault::{Class, Fault, code},
     ids::{OperationId, PackId},
@@ -113,4 +117,33 @@ async fn a_pack_with_another_ones_bytes_is_found() {
     std::fs::write(&paths[2], first).unwrap();
     assert!(is_damage(&rig.verify(object, &copied.root).await.unwrap_err()));
     assert!(is_damage(&rig.restore(object, &copied.root).await.unwrap_err()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_counts_only_as_its_markers_say() {
+    let rig = Rig::new(64).await;
+    let disk = Disk::random(1 << 20, 1);
+    let (object, copied) = rig.backup(&disk, None).await;
+    let (other, others) = rig.backup(&disk, None).await;
+    let code = async || check_counts(&rig.store, object, &copied.root).await.err().map(|it| it.code);
+    let (corrupt, missing) = (Some(code::OBJECT_CORRUPT.to_owned()), Some(code::OBJECT_MISSING.to_owned()));
+    assert_eq!(code().await, None);
+    assert_eq!(check_counts(&rig.store, object, &others.root).await.unwrap_err().code, code::OBJECT_CORRUPT);
+    let (ready, aborted) = (rig.path(&ready_key(object)), rig.path(&aborted_key(object)));
+    let good = std::fs::read(&ready).unwrap();
+    for wrong in [&b""[..], b"{}", b"ready", &std::fs::read(rig.path(&ready_key(other))).unwrap()] {
+        std::fs::write(&ready, wrong).unwrap();
+        assert_eq!(code().await, corrupt, "{wrong:?}");
+    }
+    std::fs::write(&ready, &good).unwrap();
+    std::fs::write(&aborted, b"").unwrap();
+    assert_eq!(code().await, corrupt);
+    // It isn't taken as a base either.
+    let full = rig.copy(&disk, OperationId::new(), 1, base(object, &copied)).await.unwrap();
+    assert!(full.reused == 0 && full.because.as_ref().is_some_and(|it| it.contains("aborted")), "{full:?}");
+    std::fs::remove_file(&aborted).unwrap();
+    std::fs::remove_file(&ready).unwrap();
+    assert_eq!(code().await, missing);
+    let full = rig.copy(&disk, OperationId::new(), 1, base(object, &copied)).await.unwrap();
+    assert!(full.reused == 0 && full.because.as_ref().is_some_and(|it| it.contains("isn't there")), "{full:?}");
 }

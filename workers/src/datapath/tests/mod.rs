@@ -4,6 +4,7 @@ mod bound;
 mod damage;
 mod disk;
 mod incremental;
+mod readback;
 mod resume;
 mod rig;
 mod shape;

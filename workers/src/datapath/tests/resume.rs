@@ -6,6 +6,7 @@ use super::{
 };
 use crate::datapath::{Work, commit};
 use longshore_schema::{
+    bound::bound,
     fault::{Class, Fault, code},
     ids::{OperationId, PackId},
 };
@@ -30,15 +31,16 @@ async fn a_copy_that_dies_at_any_put_sends_nothing_sealed_again() {
         for fails_late in [false, true] {
             let rig = Rig::new(256).await;
             let operation = OperationId::new();
-            {
-                let mut watch = rig.watched.watch.lock().unwrap();
-                (watch.puts_left, watch.fails_late) = (Some(dies_at), fails_late);
+            if fails_late {
+                rig.dies_late_at(dies_at)
+            } else {
+                rig.dies_at(dies_at)
             }
             let fault = rig.copy(&disk, operation, 1, None).await.unwrap_err();
             assert_eq!((fault.code.as_str(), fault.class), (code::STORE_UNAVAILABLE, Class::Transient));
             let sealed: u64 = rig.keys("packs/").await.iter().map(|entry| entry.bytes).sum();
             let before = rig.put_bytes();
-            rig.watched.watch.lock().unwrap().puts_left = None;
+            rig.heal();
 
             let copied = rig.copy(&disk, operation, 2, None).await.unwrap();
             assert_eq!(copied.digest, expected.digest);
@@ -60,9 +62,9 @@ async fn a_source_that_changed_between_attempts_is_copied_as_it_is_now() {
     let rig = Rig::new(256).await;
     let mut disk = disk();
     let operation = OperationId::new();
-    rig.watched.watch.lock().unwrap().puts_left = Some(2);
+    rig.dies_at(2);
     rig.copy(&disk, operation, 1, None).await.unwrap_err();
-    rig.watched.watch.lock().unwrap().puts_left = None;
+    rig.heal();
     disk.change(0, 1 << 20, 512 * KIB, 99);
     disk.change(2, 3 << 20, 256 * KIB, 0);
     let copied = rig.copy(&disk, operation, 2, None).await.unwrap();
@@ -78,9 +80,9 @@ async fn a_damaged_pack_of_an_earlier_attempt_is_ignored_and_unused() {
     let rig = Rig::new(256).await;
     let disk = disk();
     let operation = OperationId::new();
-    rig.watched.watch.lock().unwrap().puts_left = Some(1);
+    rig.dies_at(1);
     rig.copy(&disk, operation, 1, None).await.unwrap_err();
-    rig.watched.watch.lock().unwrap().puts_left = None;
+    rig.heal();
     let sealed = rig.keys("packs/").await;
     for entry in &sealed {
         let path = rig.path(&entry.key);
@@ -114,6 +116,34 @@ async fn a_copy_never_puts_more_than_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_is_rewritten_between_attempts_is_named_as_the_reason_and_leaves_nothing() {
+    let mut rig = Rig::new(256).await;
+    let mut disk = Disk::random(100 << 20, 1);
+    rig.may_write = Some(bound(100 << 20, disk.allocated_bytes(), rig.extent_size));
+    let operation = OperationId::new();
+    rig.dies_at(2);
+    rig.copy(&disk, operation, 1, None).await.unwrap_err();
+    rig.heal();
+    disk.change(0, 0, 100 << 20, 2);
+    let fault = rig.copy(&disk, operation, 2, None).await.unwrap_err();
+    assert_eq!((fault.code.as_str(), fault.class), (code::VOLUME_CHANGED, Class::Permanent));
+    assert!(fault.message.contains("changes while it is copied"), "{fault}");
+    commit::discard(&rig.work(operation, 3)).await.unwrap();
+    assert_eq!(rig.keys("packs/").await, []);
+
+    // A little that changes fits: the object is what the last attempt read.
+    let operation = OperationId::new();
+    rig.dies_at(2);
+    rig.copy(&disk, operation, 1, None).await.unwrap_err();
+    rig.heal();
+    disk.change(0, 1 << 20, 4096, 3);
+    let copied = rig.copy(&disk, operation, 2, None).await.unwrap();
+    assert!(copied.resumed > 0);
+    rig.commit(operation, &copied.root).await.unwrap();
+    assert!(rig.restore(operation, &copied.root).await.unwrap() == disk.bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volume_that_vanishes_is_the_readers_fault_and_a_stop_is_obeyed() {
     let rig = Rig::new(256).await;
     let disk = disk();
@@ -138,9 +168,9 @@ async fn an_incremental_that_dies_takes_from_its_base_and_from_its_first_attempt
     let (first, copied) = rig.backup(&disk, None).await;
     disk.change(0, 5 << 20, 70 << 20, 11);
     let operation = OperationId::new();
-    rig.watched.watch.lock().unwrap().puts_left = Some(1);
+    rig.dies_at(1);
     rig.copy(&disk, operation, 1, base(first, &copied)).await.unwrap_err();
-    rig.watched.watch.lock().unwrap().puts_left = None;
+    rig.heal();
     let again = rig.copy(&disk, operation, 2, base(first, &copied)).await.unwrap();
     assert_eq!(again.reused, 20 << 20);
     assert!(again.resumed >= 32 << 20, "{}", again.resumed);

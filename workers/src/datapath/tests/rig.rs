@@ -3,7 +3,7 @@
 use super::disk::{Disk, Draft};
 use crate::{
     datapath::{
-        Work, commit,
+        Tuning, Work, commit,
         copy::{Copying, copy},
         restore::{Source, restore},
         verify::verify,
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::{TryStreamExt, stream::BoxStream};
 use longshore_schema::{
     fault::{Fault, code},
-    ids::OperationId,
+    ids::{OperationId, PackId},
     step::{Attempt, Way},
     steps::object::{About, Base, Committed, Copied, Root, Verified},
     time::Timestamp,
@@ -27,6 +27,7 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 pub(super) const KIB: usize = 1 << 10;
 
@@ -34,35 +35,56 @@ pub(super) const KIB: usize = 1 << 10;
 pub(super) struct Watched {
     inner: FileStore,
     pub(super) watch: Mutex<Watch>,
+    /// How many puts had their effect since `Rig::dies_at`.
+    done: watch::Sender<usize>,
 }
 
 #[derive(Default)]
 pub(super) struct Watch {
     /// Every body that was put.
     pub(super) puts: Vec<(String, u64)>,
-    /// Puts that succeed before all later ones fail.
-    pub(super) puts_left: Option<usize>,
-    /// Whether the first failing put has its effect all the same.
-    pub(super) fails_late: bool,
+    dying: Option<Dying>,
     /// Bytes that were got.
     pub(super) got: u64,
+}
+
+/// A store that goes away in the middle of a copy. Puts run side by side, so which of them had their effect is decided by
+/// the pack's number, and those that fail do so after the others are done.
+struct Dying {
+    /// The first put that fails.
+    at: usize,
+    /// Those that came until now.
+    seen: usize,
+    /// Whether the first failing put has its effect all the same.
+    late: bool,
+}
+
+impl Watched {
+    /// Before which put, if any, this one must fail, and whether after the fact.
+    fn fails(&self, key: &str) -> Option<(usize, bool)> {
+        let mut watch = self.watch.lock().unwrap();
+        let dying = watch.dying.as_mut()?;
+        // What isn't a pack comes after all packs.
+        let number = PackId::of_key(key).map_or(dying.seen, |pack| pack.n as usize);
+        dying.seen += 1;
+        (number >= dying.at).then(|| (dying.at, number == dying.at && dying.late))
+    }
 }
 
 #[async_trait]
 impl Store for Watched {
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<Put, Fault> {
-        let fails = {
-            let mut watch = self.watch.lock().unwrap();
-            let fails = watch.puts_left == Some(0);
-            watch.puts_left = watch.puts_left.map(|left| left.saturating_sub(1));
-            if fails && !std::mem::take(&mut watch.fails_late) {
+        let fails = self.fails(key);
+        if let Some((before, late)) = fails {
+            self.done.subscribe().wait_for(|done| *done >= before).await.unwrap();
+            if !late {
                 return Err(Fault::transient(code::STORE_UNAVAILABLE, "told to fail"));
             }
-            watch.puts.push((key.to_owned(), body.len() as u64));
-            fails
-        };
+        }
+        self.watch.lock().unwrap().puts.push((key.to_owned(), body.len() as u64));
         let put = self.inner.put(key, body, mode).await?;
-        if fails { Err(Fault::transient(code::STORE_UNAVAILABLE, "told to fail after the fact")) } else { Ok(put) }
+        self.done.send_modify(|done| *done += 1);
+        if fails.is_some() { Err(Fault::transient(code::STORE_UNAVAILABLE, "told to fail after the fact")) } else { Ok(put) }
     }
 
     async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, Fault> {
@@ -93,6 +115,7 @@ pub(super) struct Rig {
     pub(super) store: Arc<dyn Store>,
     pub(super) extent_size: u32,
     pub(super) may_write: Option<u64>,
+    pub(super) read_back: bool,
 }
 
 pub(super) fn lease(operation: OperationId, n: u32) -> Arc<Lease> {
@@ -104,8 +127,28 @@ impl Rig {
     pub(super) async fn new(extent_kib: usize) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let inner = FileStore::open(dir.path()).await.unwrap();
-        let watched = Arc::new(Watched { inner, watch: Mutex::default() });
-        Rig { dir, store: watched.clone(), watched, extent_size: (extent_kib * KIB) as u32, may_write: None }
+        let watched = Arc::new(Watched { inner, watch: Mutex::default(), done: watch::Sender::default() });
+        Rig { dir, store: watched.clone(), watched, extent_size: (extent_kib * KIB) as u32, may_write: None, read_back: false }
+    }
+
+    /// From the put with this number on, counted from 0, every put fails until `heal`; all before it succeed.
+    pub(super) fn dies_at(&self, at: usize) {
+        self.dies(at, false);
+    }
+
+    /// The same, but the first put that fails has its effect all the same.
+    pub(super) fn dies_late_at(&self, at: usize) {
+        self.dies(at, true);
+    }
+
+    fn dies(&self, at: usize, late: bool) {
+        self.watched.done.send_replace(0);
+        self.watched.watch.lock().unwrap().dying = Some(Dying { at, seen: 0, late });
+    }
+
+    /// Puts succeed again.
+    pub(super) fn heal(&self) {
+        self.watched.watch.lock().unwrap().dying = None;
     }
 
     pub(super) fn work(&self, operation: OperationId, attempt: u32) -> Work {
@@ -121,7 +164,8 @@ impl Rig {
             source: "fast/vol".into(),
             created: Timestamp(1),
         };
-        copy(work, Copying { reader, extent_size: self.extent_size, base, about, may_write: self.may_write }).await
+        let Rig { extent_size, may_write, read_back, .. } = *self;
+        copy(work, Copying { reader, extent_size, base, about, may_write, read_back, tuning: Tuning::default() }).await
     }
 
     pub(super) async fn copy(

@@ -17,7 +17,7 @@ use std::{collections::HashMap, sync::Arc};
 
 fn context(rig: &Rig) -> Context {
     let lease = lease(OperationId::new(), 1);
-    let open = OpenStore { store: rig.store.clone(), extent_size: rig.extent_size };
+    let open = OpenStore { store: rig.store.clone(), extent_size: rig.extent_size, checks_bodies: true };
     let reach = Reach { stores: HashMap::from([("main".to_owned(), open)]), ..Reach::default() };
     Context { attempt: lease.attempt(), lease, may_write: None, reach: Arc::new(reach) }
 }
@@ -77,9 +77,15 @@ async fn what_is_committed_is_neither_discarded_nor_swept_until_it_is_unlinked()
 
     for _ in 0..2 {
         commit::unlink(&rig.work(object, 3)).await.unwrap();
-        assert_eq!(rig.keys("objects/").await, []);
+        let left: Vec<String> = rig.keys("objects/").await.into_iter().map(|entry| entry.key).collect();
+        assert_eq!(left, [format!("objects/{object}/aborted")]);
     }
     assert_eq!(rig.keys("packs/").await.len(), 2, "the packs are the engine's to count");
+    // A commit whose host stood still until now.
+    let (key, ready) = (format!("objects/{object}/ready"), crate::datapath::format::ready::encode_ready(&copied.root).unwrap());
+    rig.store.put(&key, ready.into(), crate::store::PutMode::Create).await.unwrap();
+    assert_eq!(commit::committed(&rig.store, object).await.unwrap(), None, "it counts no more");
+    commit::discard(&rig.work(object, 4)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,4 +120,24 @@ async fn a_sweep_finds_what_dead_operations_left_and_removes_what_was_chosen() {
     assert_eq!(again.keys, 0);
     assert_eq!(list(&rig, 0, 10).await.packs, []);
     assert!(rig.restore(living, &copied.root).await.unwrap() == disk.bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_finds_the_pack_that_a_late_writer_put_beside_a_committed_object() {
+    let rig = Rig::new(64).await;
+    let disk = Disk::random(100_000, 1);
+    let operation = OperationId::new();
+    let first = rig.copy(&disk, operation, 1, None).await.unwrap();
+    // The second attempt takes over the extents of the first one's pack, and commits.
+    let second = rig.copy(&disk, operation, 2, None).await.unwrap();
+    rig.commit(operation, &second.root).await.unwrap();
+    let late = PackId { operation, attempt: 1, n: 77 };
+    let body = rig.store.get(&first.packs[0].id.key(), 0..first.packs[0].bytes).await.unwrap();
+    rig.store.put(&late.key(), body, crate::store::PutMode::Create).await.unwrap();
+
+    let found: Vec<PackId> = list(&rig, 0, 10).await.packs.into_iter().map(|pack| pack.id).collect();
+    assert!(found.contains(&late), "{found:?}");
+    let chosen = Chosen { packs: found, objects: vec![] };
+    sweep::delete(context(&rig), Delete { store: "main".into() }, chosen).await.unwrap();
+    assert!(rig.restore(operation, &second.root).await.unwrap() == disk.bytes);
 }

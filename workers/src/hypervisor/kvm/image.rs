@@ -3,7 +3,7 @@
 
 use super::{
     directory::Directory,
-    name,
+    format, name,
     qcow2::{self, Header, Snapshot, Unusable},
 };
 use longshore_schema::{
@@ -37,8 +37,7 @@ pub(super) struct Stamp {
     modified: (i64, i64),
 }
 
-/// Whether volumes may lie on other files of the pool. A guest that owns a raw volume can write a qcow2 header
-/// into it that names a neighbour: where guests bring raw volumes, refuse.
+/// Whether volumes may lie on other files of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backing {
     /// Files of the same directory.
@@ -62,16 +61,25 @@ pub(super) struct Member {
 
 impl Image {
     /// Reads the headers of a volume and of everything below it, and refuses what is unsafe. Blocks.
-    /// Its files come open, from the top down.
-    pub(super) fn inspect(directory: &Directory, backing: Backing, volume: &str) -> Result<(Image, Vec<File>), Fault> {
+    /// Its files come open, from the top down. `declared` is the format of the top; see `format`.
+    pub(super) fn inspect(
+        directory: &Directory,
+        backing: Backing,
+        volume: &str,
+        declared: Option<Format>,
+    ) -> Result<(Image, Vec<File>), Fault> {
         let mut members: Vec<Member> = Vec::new();
         let mut files = Vec::new();
-        let mut next = Some((volume.to_owned(), None::<String>));
-        while let Some((name, format)) = next {
+        let mut next = Some((volume.to_owned(), declared));
+        while let Some((name, declared)) = next {
             if members.len() == DEEPEST {
                 return Err(invalid(volume, format!("more than {DEEPEST} files lie below each other")));
             }
-            let member = Member::inspect(directory, &name, format.as_deref())?;
+            let below = |fault: Fault| match members.is_empty() || fault.code != code::IMAGE_FORMAT_UNDECLARED {
+                true => fault,
+                false => fault.while_("the file above doesn't say its format, as `qemu-img rebase -u -b FILE -F FORMAT` does"),
+            };
+            let member = Member::inspect(directory, &name, |start| format::decide(&name, declared, start).map_err(below))?;
             let (member, file) = member.ok_or_else(|| match members.is_empty() {
                 true => Fault::permanent(code::VOLUME_MISSING, format!("there is no volume {name} in the pool")),
                 false => invalid(volume, format!("its backing file {name:?} is missing")),
@@ -131,37 +139,43 @@ impl Stamp {
 }
 
 impl Member {
-    /// `None` if there is no such file. The format is what its bytes say, unless `format` says that it is raw.
-    fn inspect(directory: &Directory, name: &str, format: Option<&str>) -> Result<Option<(Member, File)>, Fault> {
+    /// `None` if there is no such file. `format` gets its first bytes.
+    fn inspect(
+        directory: &Directory,
+        name: &str,
+        format: impl FnOnce(&[u8]) -> Result<Format, Fault>,
+    ) -> Result<Option<(Member, File)>, Fault> {
         let Some(file) = directory.read(name)? else { return Ok(None) };
         let failed = |error| Fault::transient(code::VOLUME_READ_FAILED, format!("read the header of {name}: {error}"));
         let stamp = Stamp::of(&file).map_err(failed)?;
         let length = stamp.length;
         let mut start = vec![0; START.min(usize::try_from(length).unwrap_or(START))];
         file.read_exact_at(&mut start, 0).map_err(failed)?;
-        let is_qcow2 = start.starts_with(&qcow2::MAGIC);
-        let header = match (format, is_qcow2) {
-            (None | Some("qcow2"), true) => match qcow2::read(&file, &start, length) {
+        let header = match format(&start)? {
+            Format::Raw => None,
+            Format::Qcow2 => match qcow2::read(&file, &start, length) {
                 Ok(header) => Some(header),
                 Err(Unusable::Invalid(wrong)) => return Err(invalid(name, wrong)),
                 Err(Unusable::Failed(error)) => return Err(failed(error)),
             },
-            (None, false) | (Some("raw"), _) => None,
-            (Some(other), _) => {
-                return Err(invalid(name, format!("it should be of format {other:?}, and isn't, or that isn't taken")));
-            }
         };
         Ok(Some((Member { name: name.to_owned(), stamp, start, header }, file)))
     }
 
     /// The file below, and its format if the header knows it. Only a plain name in the same pool is taken.
-    fn below(&self, directory: &Directory) -> Result<Option<(String, Option<String>)>, Fault> {
+    fn below(&self, directory: &Directory) -> Result<Option<(String, Option<Format>)>, Fault> {
         let Some(header) = &self.header else { return Ok(None) };
         let Some(written) = &header.backing else { return Ok(None) };
         let plain = backing_in(directory, written);
         let plain =
             plain.ok_or_else(|| invalid(&self.name, format!("its backing file {written:?} isn't a file of the same pool")))?;
-        Ok(Some((plain, header.backing_format.clone())))
+        let declared = match header.backing_format.as_deref() {
+            None => None,
+            Some("raw") => Some(Format::Raw),
+            Some("qcow2") => Some(Format::Qcow2),
+            Some(other) => return Err(invalid(&plain, format!("it should be of format {other:?}, which isn't taken"))),
+        };
+        Ok(Some((plain, declared)))
     }
 }
 
@@ -177,9 +191,12 @@ fn backing_in(directory: &Directory, written: &str) -> Option<String> {
     (name::check_volume(plain).is_ok() && !(plain == written && plain.contains(':'))).then(|| plain.to_owned())
 }
 
-/// The volume of the pool that lies directly below a file, if the file is a qcow2 that can be read so far.
+/// The volume of the pool that lies directly below a file, if the file is a qcow2 that can be read so far. Who asks
+/// wants to leave alone whatever may be in use, so here bytes do count where nothing is declared.
 pub(super) fn backing_of(directory: &Directory, file: &str) -> Option<String> {
-    let (member, _) = Member::inspect(directory, file, None).ok()??;
+    let looks = |start: &[u8]| if start.starts_with(&qcow2::MAGIC) { Format::Qcow2 } else { Format::Raw };
+    let format = |start: &[u8]| Ok(format::of_name(file).filter(|it| *it == Format::Raw).unwrap_or_else(|| looks(start)));
+    let (member, _) = Member::inspect(directory, file, format).ok()??;
     backing_in(directory, member.header?.backing.as_ref()?)
 }
 

@@ -1,11 +1,10 @@
 //! KVM: a pool is a directory, a volume a qcow2 or raw file in it. Bytes go through `qemu-nbd`, names through
-//! the directory's descriptor. Headers are read by us before QEMU opens anything.
-//!
-//! A guest owns the bytes of its volume: one that writes a qcow2 header to the start of a raw volume has it
-//! read as a qcow2. It can name no file outside of the pool that way, but others inside of it.
+//! the directory's descriptor. Headers are read by us before QEMU opens anything, and only of volumes that are
+//! declared to have one: a guest owns the bytes of its volume.
 
 mod directory;
 mod export;
+mod format;
 mod image;
 mod name;
 mod past;
@@ -21,6 +20,7 @@ mod writer;
 use super::{BlockRead, BlockWrite, Draft, Hypervisor};
 use async_trait::async_trait;
 use directory::Directory;
+pub use format::of_bytes as looks_like;
 use image::Backing;
 use longshore_schema::{
     fault::{Fault, code},
@@ -28,6 +28,7 @@ use longshore_schema::{
     steps::volume::{Format, Identity, Measured},
 };
 use reader::Reader;
+pub use scratch::clean_up;
 use std::path::PathBuf;
 pub use tools::tools;
 use writer::Writer;
@@ -54,15 +55,21 @@ impl Kvm {
 
 #[async_trait]
 impl Hypervisor for Kvm {
-    async fn measure(&self, volume: &str, snapshot: Option<&str>) -> Result<Measured, Fault> {
-        let reader = self.open(volume, snapshot).await?;
+    async fn measure(&self, volume: &str, snapshot: Option<&str>, format: Option<Format>) -> Result<Measured, Fault> {
+        let reader = self.open(volume, snapshot, format).await?;
         let measured = reader.measure().await?;
         Box::new(reader).close().await?;
         Ok(measured)
     }
 
-    async fn reader(&self, volume: &str, snapshot: Option<&str>) -> Result<Box<dyn BlockRead>, Fault> {
-        Ok(Box::new(self.open(volume, snapshot).await?))
+    async fn reader(&self, volume: &str, snapshot: Option<&str>, format: Option<Format>) -> Result<Box<dyn BlockRead>, Fault> {
+        Ok(Box::new(self.open(volume, snapshot, format).await?))
+    }
+
+    async fn check_free(&self, draft: &Draft) -> Result<(), Fault> {
+        name::check_volume(&draft.volume)?;
+        let (directory, draft) = (self.directory.clone(), draft.clone());
+        blocking(move || publish::check_free(&directory, &draft)).await
     }
 
     async fn writer(&self, draft: &Draft, size: u64, format: Format) -> Result<Box<dyn BlockWrite>, Fault> {
@@ -93,10 +100,10 @@ impl Hypervisor for Kvm {
 }
 
 impl Kvm {
-    async fn open(&self, volume: &str, snapshot: Option<&str>) -> Result<Reader, Fault> {
+    async fn open(&self, volume: &str, snapshot: Option<&str>, format: Option<Format>) -> Result<Reader, Fault> {
         name::check_volume(volume)?;
         snapshot.map_or(Ok(()), name::check_snapshot)?;
-        Reader::open(self.directory.clone(), self.backing, volume, snapshot).await
+        Reader::open(self.directory.clone(), self.backing, volume, snapshot, format).await
     }
 }
 

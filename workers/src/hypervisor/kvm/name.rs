@@ -1,7 +1,7 @@
 //! Names from strangers: a volume is a plain file name in the pool's directory, and nothing else.
 
 use longshore_schema::{
-    fault::{Fault, code},
+    fault::{Fault, code, shown},
     ids::OperationId,
 };
 
@@ -16,14 +16,18 @@ pub(super) fn check_volume(name: &str) -> Result<(), Fault> {
         && !name.starts_with('.')
         && !name.chars().any(|it| it == '/' || it == '\\' || it.is_control());
     plain.then_some(()).ok_or_else(|| {
-        malformed(format!("{name:?} is no volume's name: a plain file name, at most {LONGEST} bytes, not beginning with a dot"))
+        malformed(format!(
+            "{:?} is no volume's name: a plain file name, at most {LONGEST} bytes, not beginning with a dot",
+            shown(name)
+        ))
     })
 }
 
 /// `command.malformed` unless a snapshot can have that name.
 pub(super) fn check_snapshot(name: &str) -> Result<(), Fault> {
     let fits = (1..=LONGEST_SNAPSHOT).contains(&name.len()) && !name.chars().any(char::is_control);
-    fits.then_some(()).ok_or_else(|| malformed(format!("{name:?} is no snapshot's name: 1 to {LONGEST_SNAPSHOT} bytes of text")))
+    fits.then_some(())
+        .ok_or_else(|| malformed(format!("{:?} is no snapshot's name: 1 to {LONGEST_SNAPSHOT} bytes of text", shown(name))))
 }
 
 /// The file of one attempt, until it is published.

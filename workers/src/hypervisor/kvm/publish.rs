@@ -16,6 +16,13 @@ use longshore_schema::{
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
+/// The fault if the final name is taken by what is none of the operation's drafts. Blocks.
+pub(super) fn check_free(directory: &Path, draft: &Draft) -> Result<(), Fault> {
+    let directory = Directory::open(directory)?;
+    let free = directory.identity(&draft.volume)?.is_none() || is_ours(&directory, &draft.volume, draft.operation, None)?;
+    free.then_some(()).ok_or_else(|| taken(&draft.volume))
+}
+
 /// Links the draft to its final name. Blocks.
 pub(super) fn publish(directory: &Path, draft: &Draft) -> Result<Identity, Fault> {
     let directory = Directory::open(directory)?;
@@ -25,12 +32,15 @@ pub(super) fn publish(directory: &Path, draft: &Draft) -> Result<Identity, Fault
     if !directory.link(&file, &draft.volume)? {
         let found = directory.identity(&draft.volume)?;
         if found.is_none_or(|found| !same(&found, &ours)) {
-            let message = format!("the pool has a volume {} already, and it isn't this operation's", draft.volume);
-            return Err(Fault::permanent(code::VOLUME_EXISTS, message));
+            return Err(taken(&draft.volume));
         }
     }
     directory.sync()?;
     Ok(ours)
+}
+
+fn taken(volume: &str) -> Fault {
+    Fault::permanent(code::VOLUME_EXISTS, format!("the pool has a volume {volume} already, and it isn't this operation's"))
 }
 
 /// Removes all drafts of the operation. Blocks.

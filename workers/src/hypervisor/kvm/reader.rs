@@ -46,17 +46,22 @@ impl Reader {
         backing: Backing,
         volume: &str,
         snapshot: Option<&str>,
+        format: Option<Format>,
     ) -> Result<Reader, Fault> {
         let scratch = Scratch::new()?;
         let past = scratch.join("past.qcow2");
         let (image, node) = {
             let (directory, volume, snapshot) = (directory.clone(), volume.to_owned(), snapshot.map(str::to_owned));
-            super::blocking(move || describe(&Directory::open(&directory)?, backing, &volume, snapshot.as_deref(), &past)).await?
+            super::blocking(move || {
+                describe(&Directory::open(&directory)?, (backing, format), &volume, snapshot.as_deref(), &past)
+            })
+            .await?
         };
         let export = Export::open(volume, &node, Access::Read, CONNECTIONS, scratch).await?;
         let (now, files) = {
-            let volume = volume.to_owned();
-            super::blocking(move || Image::inspect(&Directory::open(&directory)?, backing, &volume)).await?
+            // What it was taken for before it was locked counts: bytes that changed since may look like anything.
+            let (volume, format) = (volume.to_owned(), Some(image.format()));
+            super::blocking(move || Image::inspect(&Directory::open(&directory)?, backing, &volume, format)).await?
         };
         if now != image {
             return Err(Fault::transient(code::VOLUME_IN_USE, format!("{volume} changed while it was opened")));
@@ -93,12 +98,12 @@ impl Reader {
 /// Inspects the volume and describes it to QEMU; a snapshot by way of an overlay at `past`. Blocks.
 fn describe(
     directory: &Directory,
-    backing: Backing,
+    (backing, format): (Backing, Option<Format>),
     volume: &str,
     snapshot: Option<&str>,
     past: &Path,
 ) -> Result<(Image, Value), Fault> {
-    let (image, _) = Image::inspect(directory, backing, volume)?;
+    let (image, _) = Image::inspect(directory, backing, volume, format)?;
     let Some(name) = snapshot else {
         let node = image.node(directory, None);
         return Ok((image, node));

@@ -28,6 +28,7 @@ pub(super) struct Writer {
     export: Export,
     directory: PathBuf,
     draft: String,
+    format: Format,
 }
 
 impl Writer {
@@ -59,7 +60,7 @@ impl Writer {
         };
         let node = json!({"driver": driver, "file": {"driver": "file", "filename": path, "locking": "on"}});
         let export = Export::open(&draft.volume, &node, Access::Write, 1, Scratch::new()?).await?;
-        Ok(Writer { export, directory, draft: file })
+        Ok(Writer { export, directory, draft: file, format })
     }
 
     fn failed(&self, error: &NbdError) -> Fault {
@@ -113,13 +114,13 @@ impl BlockWrite for Writer {
     }
 
     async fn finish(self: Box<Self>) -> Result<(), Fault> {
-        let Writer { export, directory, draft } = *self;
+        let Writer { export, directory, draft, format } = *self;
         export.clients()[0].flush().await.map_err(|error| export.fault(&error))?;
         export.close().await?;
         super::blocking(move || {
             let directory = Directory::open(&directory)?;
             // It must be there, and still be an image: somebody may have discarded it meanwhile.
-            Image::inspect(&directory, Backing::Refused, &draft)?;
+            Image::inspect(&directory, Backing::Refused, &draft, Some(format))?;
             let gone = || Fault::transient(code::VOLUME_WRITE_FAILED, format!("the draft {draft} is gone"));
             let file = directory.read(&draft)?.ok_or_else(gone)?;
             file.sync_all().map_err(|error| {

@@ -82,7 +82,7 @@ impl Root {
             Err(errno) => return Err(errno_fault(&doing(), errno)),
         };
         if (held.st_dev, held.st_ino) != (now.st_dev, now.st_ino) {
-            let why = "another directory is there now (was it unmounted or mounted again?); restart the worker";
+            let why = "another directory is there now (was it unmounted, or mounted again?)";
             return Err(Fault::transient(code::STORE_UNAVAILABLE, format!("{}: {why}", doing())));
         }
         let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;

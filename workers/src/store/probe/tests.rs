@@ -111,6 +111,7 @@ const ALL: Capabilities = Capabilities {
     delete_visible: true,
     checks_sha256: false,
     checks_md5: false,
+    checks_crc64: false,
     multipart: false,
     keeps_versions: false,
 };

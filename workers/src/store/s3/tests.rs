@@ -88,6 +88,31 @@ async fn a_put_is_sent_plain_signed_and_where_the_site_file_says() {
 }
 
 #[tokio::test]
+async fn a_service_gets_the_cheapest_guard_that_it_was_seen_to_check_and_one_only() {
+    let it = scripted(|_, _| ok()).await;
+    for (checks_crc64, checks_sha256, checks_md5) in [(true, true, true), (false, true, true), (false, false, true)] {
+        let capabilities = Capabilities { checks_crc64, checks_sha256, checks_md5, ..Capabilities::default() };
+        it.store.clone().with(capabilities).put("c", Bytes::from_static(b"body"), PutMode::Replace).await.unwrap();
+    }
+    let [crc64, sha256, md5] = it.responder.seen().try_into().unwrap();
+    let guards = |seen: &responder::Seen| {
+        let header = |name| seen.header(name).map(str::to_owned);
+        (
+            header("x-amz-checksum-crc64nvme").is_some(),
+            header("x-amz-content-sha256").unwrap().len(),
+            header("content-md5").is_some(),
+        )
+    };
+    let unsigned = "UNSIGNED-PAYLOAD".len();
+    assert_eq!(
+        [guards(&crc64), guards(&sha256), guards(&md5)],
+        [(true, unsigned, false), (false, 64, false), (false, unsigned, true)]
+    );
+    assert_eq!(crc64.header("x-amz-sdk-checksum-algorithm"), Some("CRC64NVME"));
+    assert!([crc64, sha256, md5].iter().all(|seen| seen.body == b"body" && seen.header("x-amz-trailer").is_none()));
+}
+
+#[tokio::test]
 async fn what_passes_is_tried_again_a_few_times() {
     for status in [500, 502, 503, 504] {
         let it = scripted(move |n, _| if n < 2 { answer(status, &[], "") } else { ok() }).await;

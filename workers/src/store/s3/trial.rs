@@ -1,8 +1,9 @@
 //! What only S3 services can or can't do, tried out for `probe`.
 
-use super::{MARK, S3Store, cause::Cause, cause::cause, cause::fault, md5_of};
+use super::{MARK, S3Store, cause::Cause, cause::cause, cause::fault, guarded};
+use crate::store::probe::Guard;
 use aws_sdk_s3::{
-    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut},
+    config::{Config, ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut},
     error::BoxError,
     primitives::{ByteStream, SdkBody},
     types::BucketVersioningStatus,
@@ -32,13 +33,12 @@ impl Intercept for Damage {
 }
 
 impl S3Store {
-    /// Whether a body that was damaged on the way is refused: by the signed SHA-256, or with `md5` by that.
-    pub(in crate::store) async fn refuses_damage(&self, key: &str, md5: bool) -> Result<bool, Fault> {
+    /// Whether a body that was damaged on the way is refused, if it is guarded like that.
+    pub(in crate::store) async fn refuses_damage(&self, key: &str, guard: Guard) -> Result<bool, Fault> {
         let (good, bad) = (Bytes::from(vec![1; 4096]), Bytes::from(vec![2; 4096]));
-        let md5 = if md5 { Some(md5_of(good.clone()).await?) } else { None };
         let request = self.client.put_object().bucket(&self.bucket).key(self.path(key)).metadata(MARK, "probe");
-        let request = request.set_content_md5(md5).body(ByteStream::from(good));
-        match request.customize().interceptor(Damage(bad)).send().await {
+        let request = guarded(request, good, guard, Config::builder()).await?;
+        match request.interceptor(Damage(bad)).send().await {
             Ok(_) => Ok(false),
             Err(error) => match cause(&error) {
                 Cause::Damaged | Cause::Odd | Cause::Denied => Ok(true),

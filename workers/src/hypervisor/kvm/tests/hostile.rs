@@ -20,8 +20,8 @@ async fn forged(pool: &Pool, changes: &[Change<'_>]) {
 fn invalid(pool: &Pool) -> impl Future<Output = String> {
     let kvm = pool.kvm.clone();
     async move {
-        refused(kvm.measure("volume", None).await, code::IMAGE_INVALID, Class::Permanent);
-        refused(kvm.reader("volume", None).await, code::IMAGE_INVALID, Class::Permanent)
+        refused(kvm.measure("volume", None, Some(Format::Qcow2)).await, code::IMAGE_INVALID, Class::Permanent);
+        refused(kvm.reader("volume", None, Some(Format::Qcow2)).await, code::IMAGE_INVALID, Class::Permanent)
     }
 }
 
@@ -95,7 +95,6 @@ async fn a_backing_file_outside_of_the_pool_is_refused() {
         "folder/x",
         ".hidden",
         "missing",
-        "volume",
         "/etc/hostname",
     ] {
         if backing.is_empty() {
@@ -113,14 +112,27 @@ async fn a_backing_file_outside_of_the_pool_is_refused() {
 async fn a_chain_without_end_is_refused() {
     let pool = pool(Format::Qcow2);
     for n in 0..70 {
-        let name = format!("v{n}");
+        let name = format!("v{n}.qcow2");
         pool.make(&name, 65536, &[]).await;
-        let below = format!("v{}", n + 1);
+        // The last one lies on itself.
+        let below = format!("v{}.qcow2", (n + 1).min(69));
         let file = std::fs::File::options().write(true).open(pool.path(&name)).unwrap();
         file.write_all_at(&[&0x400u64.to_be_bytes()[..], &(below.len() as u32).to_be_bytes()].concat(), 8).unwrap();
         file.write_all_at(below.as_bytes(), 0x400).unwrap();
     }
-    refused(pool.kvm.measure("v0", None).await, code::IMAGE_INVALID, Class::Permanent);
+    for volume in ["v0.qcow2", "v69.qcow2"] {
+        refused(pool.kvm.measure(volume, None, None).await, code::IMAGE_INVALID, Class::Permanent);
+    }
+    // A backing file whose format nobody says isn't taken for what it looks like.
+    std::fs::rename(pool.path("v69.qcow2"), pool.path("base")).unwrap();
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "-u", &pool.text("top.qcow2"), "65536"]);
+    let file = std::fs::File::options().write(true).open(pool.path("top.qcow2")).unwrap();
+    let mut start = std::fs::read(pool.path("top.qcow2")).unwrap();
+    let at = start.windows(4).position(|it| it == 0xe279_2aca_u32.to_be_bytes()).unwrap();
+    start[at..at + 4].copy_from_slice(&0x1234_5678_u32.to_be_bytes());
+    file.write_all_at(&start[..4096], 0).unwrap();
+    let said = refused(pool.kvm.measure("top.qcow2", None, None).await, code::IMAGE_FORMAT_UNDECLARED, Class::Permanent);
+    assert!(said.contains("rebase"), "{said}");
 }
 
 #[tokio::test]
@@ -136,7 +148,7 @@ async fn what_is_no_regular_file_is_refused() {
     run("mkfifo", &[&pool.text("pipe")]);
     let socket = std::os::unix::net::UnixListener::bind(pool.path("socket")).unwrap();
     for name in ["link", "link-inside", "dangling", "folder", "pipe", "socket"] {
-        refused(pool.kvm.reader(name, None).await, code::IMAGE_INVALID, Class::Permanent);
+        refused(pool.kvm.reader(name, None, Some(pool.format)).await, code::IMAGE_INVALID, Class::Permanent);
         let draft = Draft { volume: name.into(), operation: OperationId::new(), attempt: 1 };
         pool.kvm.writer(&draft, 4096, Format::Raw).await.unwrap().finish().await.unwrap();
         refused(pool.kvm.publish(&draft).await, code::VOLUME_EXISTS, Class::Permanent);
@@ -172,18 +184,42 @@ async fn a_raw_volume_is_never_taken_for_another_format() {
         b"# Disk DescriptorFile\n",
         b"QED\0",
         b"WithoutFreeSpace",
-        b"LUKS\xba\xbe\0\x02",
+        b"QFI\xfb\0\0\0\x03",
     ] {
         let _ = std::fs::remove_file(pool.path("volume"));
         let mut data = magic.to_vec();
         data.resize(65536, 9);
         std::fs::write(pool.path("volume"), &data).unwrap();
-        let measured = pool.kvm.measure("volume", None).await.unwrap();
+        refused(pool.kvm.measure("volume", None, None).await, code::IMAGE_FORMAT_UNDECLARED, Class::Permanent);
+        refused(pool.kvm.reader("volume", None, None).await, code::IMAGE_FORMAT_UNDECLARED, Class::Permanent);
+        let measured = pool.kvm.measure("volume", None, Some(pool.format)).await.unwrap();
         assert_eq!((measured.virtual_size, measured.format), (65536, Format::Raw));
-        let reader = pool.kvm.reader("volume", None).await.unwrap();
+        let reader = pool.kvm.reader("volume", None, Some(pool.format)).await.unwrap();
         assert_eq!(reader.read(0, 65536).await.unwrap(), data);
         reader.close().await.unwrap();
     }
+}
+
+/// A guest of a raw volume writes a whole qcow2 into it, one that even names a neighbour.
+#[tokio::test]
+async fn a_raw_volume_stays_raw_whatever_its_guest_writes_into_it() {
+    let pool = pool(Format::Raw);
+    pool.make("neighbour.raw", 1 << 20, &[(0, vec![42; 1 << 20])]).await;
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-b", "neighbour.raw", "-F", "raw", &pool.text("forged.raw"), "1M"]);
+    let forged = std::fs::read(pool.path("forged.raw")).unwrap();
+    std::fs::copy(pool.path("forged.raw"), pool.path("forged")).unwrap();
+    refused(pool.kvm.measure("forged", None, None).await, code::IMAGE_FORMAT_UNDECLARED, Class::Permanent);
+    for (name, declared) in [("forged.raw", None), ("forged", Some(Format::Raw))] {
+        let reader = pool.kvm.reader(name, None, declared).await.unwrap();
+        let bytes = suite::read_whole(&*reader).await;
+        assert!(bytes[..forged.len()] == forged, "{name} isn't read as its bytes");
+        reader.close().await.unwrap();
+    }
+    // Written back by us, it is no image either.
+    let draft = Draft { volume: "restored".into(), operation: OperationId::new(), attempt: 1 };
+    let writer = pool.kvm.writer(&draft, forged.len() as u64, Format::Raw).await.unwrap();
+    writer.write(0, forged.into()).await.unwrap();
+    writer.finish().await.unwrap();
 }
 
 #[tokio::test]
@@ -203,12 +239,13 @@ async fn flipped_bytes_end_in_bytes_or_a_fault() {
             bad[at] = random.random();
         }
         std::fs::write(pool.path("volume"), &bad).unwrap();
-        let judged = super::super::image::Image::inspect(&directory, super::super::image::Backing::Pool, "volume");
+        let judged =
+            super::super::image::Image::inspect(&directory, super::super::image::Backing::Pool, "volume", Some(pool.format));
         assert!(judged.as_ref().is_ok() || judged.as_ref().is_err_and(|it| it.code == code::IMAGE_INVALID), "{judged:?}");
         // What we take goes on to QEMU: it must say yes or no, and never leave us waiting.
         if judged.is_ok() && round % 50 == 0 {
             for snapshot in [None, Some("then")] {
-                if let Ok(reader) = pool.kvm.reader("volume", snapshot).await {
+                if let Ok(reader) = pool.kvm.reader("volume", snapshot, Some(pool.format)).await {
                     let bytes = reader.size().min(1 << 20) as u32;
                     let _ = reader.read(0, bytes).await;
                 }

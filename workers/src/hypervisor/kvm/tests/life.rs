@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 /// What a reader of the volume sees.
 async fn whole(pool: &Pool, volume: &str, snapshot: Option<&str>) -> Vec<u8> {
-    let reader = pool.kvm.reader(volume, snapshot).await.unwrap();
+    let reader = pool.kvm.reader(volume, snapshot, Some(pool.format)).await.unwrap();
     let bytes = suite::read_whole(&*reader).await;
     reader.close().await.unwrap();
     bytes
@@ -35,7 +35,7 @@ async fn a_volume_with_backing_files_reads_as_the_whole() {
     assert!(pool.snapshot("top", "then").await);
     assert!(pool.io("top", "write -q -P 4 0 500k"));
     assert!(whole(&pool, "top", Some("then")).await == expected);
-    assert_eq!(pool.kvm.measure("top", None).await.unwrap().allocated, 500 * KIB as u64);
+    assert_eq!(pool.kvm.measure("top", None, Some(pool.format)).await.unwrap().allocated, 500 * KIB as u64);
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn nothing_in_a_chain_is_written_while_it_is_read() {
         if snapshot.is_some() {
             assert!(pool.snapshot("top", "then").await);
         }
-        let reader = pool.kvm.reader("top", snapshot).await.unwrap();
+        let reader = pool.kvm.reader("top", snapshot, Some(pool.format)).await.unwrap();
         for member in ["top", "middle"] {
             assert!(!pool.io(member, "write -q 0 512"), "{member} was written while {snapshot:?} is read");
         }
@@ -65,9 +65,9 @@ async fn a_chain_whose_base_is_open_is_in_use() {
     let pool = pool(Format::Qcow2);
     chain(&pool).await;
     let open = pool.open("middle").await;
-    refused(pool.kvm.reader("top", None).await, code::VOLUME_IN_USE, Class::Transient);
+    refused(pool.kvm.reader("top", None, Some(pool.format)).await, code::VOLUME_IN_USE, Class::Transient);
     drop(open);
-    pool.kvm.measure("top", None).await.unwrap();
+    pool.kvm.measure("top", None, Some(pool.format)).await.unwrap();
 }
 
 #[tokio::test]
@@ -128,18 +128,18 @@ async fn bitmaps_of_backups_are_no_obstacle() {
 async fn a_volume_that_vanishes_is_read_to_the_end_and_then_missing() {
     let pool = pool(Format::Qcow2);
     pool.make("volume", 1 << 20, &[(0, vec![8; 1 << 20])]).await;
-    let reader = pool.kvm.reader("volume", None).await.unwrap();
+    let reader = pool.kvm.reader("volume", None, Some(pool.format)).await.unwrap();
     std::fs::remove_file(pool.path("volume")).unwrap();
     assert!(suite::read_whole(&*reader).await == vec![8; 1 << 20]);
     reader.close().await.unwrap();
-    refused(pool.kvm.reader("volume", None).await, code::VOLUME_MISSING, Class::Permanent);
+    refused(pool.kvm.reader("volume", None, Some(pool.format)).await, code::VOLUME_MISSING, Class::Permanent);
 }
 
 #[tokio::test]
 async fn a_file_that_is_changed_around_the_locks_is_told_of_at_the_end() {
     let pool = pool(Format::Qcow2);
     pool.make("volume", 8 << 20, &[(0, vec![8; 8 << 20])]).await;
-    let reader = pool.kvm.reader("volume", None).await.unwrap();
+    let reader = pool.kvm.reader("volume", None, Some(pool.format)).await.unwrap();
     std::fs::File::options().write(true).open(pool.path("volume")).unwrap().set_len(1 << 20).unwrap();
     // QEMU reads zeros past the end of its file, without a word.
     assert!(reader.read(0, 8 << 20).await.is_ok());
@@ -150,7 +150,7 @@ async fn a_file_that_is_changed_around_the_locks_is_told_of_at_the_end() {
 async fn a_reader_that_is_dropped_gives_back_its_lock() {
     let pool = pool(Format::Raw);
     pool.make("volume", 1 << 20, &[]).await;
-    drop(pool.kvm.reader("volume", None).await.unwrap());
+    drop(pool.kvm.reader("volume", None, Some(pool.format)).await.unwrap());
     while !pool.io("volume", "write -q 0 512") {
         tokio::task::yield_now().await;
     }
@@ -174,7 +174,7 @@ async fn a_pool_that_is_not_there_is_unreachable() {
     let kvm = Kvm::new("/nonexistent/pool".into());
     let (unreachable, transient) = (code::POOL_UNREACHABLE, Class::Transient);
     refused(kvm.ping().await, unreachable, transient);
-    refused(kvm.measure("volume", None).await, unreachable, transient);
+    refused(kvm.measure("volume", None, None).await, unreachable, transient);
     refused(kvm.discard(OperationId::new()).await, unreachable, transient);
     let draft = Draft { volume: "volume".into(), operation: OperationId::new(), attempt: 1 };
     refused(kvm.writer(&draft, 512, Format::Raw).await, unreachable, transient);
@@ -193,7 +193,7 @@ async fn a_pool_whose_path_is_odd_works() {
         writer.write(0, Bytes::from_static(b"here")).await.unwrap();
         writer.finish().await.unwrap();
         let identity = kvm.publish(&draft).await.unwrap();
-        let reader = kvm.reader(&draft.volume, None).await.unwrap();
+        let reader = kvm.reader(&draft.volume, None, Some(format)).await.unwrap();
         assert_eq!(&reader.read(0, 5).await.unwrap()[..], b"here\0");
         reader.close().await.unwrap();
         kvm.remove(&draft.volume, draft.operation, Some(&identity)).await.unwrap();

@@ -63,7 +63,7 @@ impl Model {
 async fn check(pool: &Pool, seed: u64, model: &Model) {
     let present = (None, &model.now);
     for (snapshot, expected) in model.past.iter().map(|(name, data)| (Some(name.as_str()), data)).chain([present]) {
-        let reader = pool.kvm.reader("volume", snapshot).await.unwrap();
+        let reader = pool.kvm.reader("volume", snapshot, Some(pool.format)).await.unwrap();
         let found = suite::read_whole(&*reader).await;
         reader.close().await.unwrap();
         let differs = found.iter().zip(expected).position(|(one, other)| one != other);

@@ -1,0 +1,58 @@
+//! Faults put into the engine on purpose, to show that the simulation finds such faults (`tests/src/simulation`).
+//! Without the feature `simulation` nothing is ever mutated; with it, only a thread that asked for it.
+
+/// One fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// A report counts whatever attempt it is about.
+    AcceptStaleReports,
+    /// A cancel during the commit turns back without asking whether it took effect.
+    CancelWithoutProbe,
+    /// A command is done again when its message comes again.
+    DoCommandsAgain,
+    /// A declined step counts as one that nobody started.
+    DeclinedIsUnstarted,
+    /// A new object doesn't take over its base's uses.
+    ForgetInheritedUses,
+    /// A word to start that is repeated gives no new time.
+    GoAgainWithoutTime,
+    /// An object that is being destroyed can still be held.
+    HoldWhatGoes,
+    /// Claims outlive their operation.
+    KeepClaims,
+    /// The clock finds nothing.
+    NoClock,
+    /// A claim that somebody has is given to another one.
+    RegrantClaims,
+    /// What was granted is given back, whatever became of it meanwhile.
+    ReleaseByCounter,
+    /// A pack may be deleted while it is used.
+    SweepUsedPacks,
+    /// The engine acts before a lease is over.
+    UndoBeforeLeaseEnd,
+    /// A step that failed half-way isn't undone.
+    UndoOnlyFinished,
+}
+
+#[cfg(feature = "simulation")]
+thread_local! {
+    static CURRENT: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// What runs on this thread has this fault from now on.
+#[cfg(feature = "simulation")]
+pub fn set(mutant: Option<Mutant>) {
+    CURRENT.set(mutant);
+}
+
+/// Whether what runs on this thread has that fault.
+#[cfg(feature = "simulation")]
+pub(crate) fn is(mutant: Mutant) -> bool {
+    CURRENT.get() == Some(mutant)
+}
+
+/// Nothing is mutated in production.
+#[cfg(not(feature = "simulation"))]
+pub(crate) const fn is(_: Mutant) -> bool {
+    false
+}

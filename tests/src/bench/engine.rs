@@ -1,0 +1,307 @@
+//! What orchestration costs: operations of four steps with workers that do nothing, so that everything measured
+//! is engine, runtime, broker and database. One process has engine, worker and control plane, each with its
+//! own connection to the broker.
+
+use super::{limits, usage};
+use crate::services::{Services, unique};
+use anyhow::{Context, Result, ensure};
+use async_trait::async_trait;
+use bytes::Bytes;
+use longshore_courier::{Courier, Inbox, Parcel, Properties, Queue, Unsent, embedded::Embedded};
+use longshore_engine::{
+    config::Config,
+    database::Database,
+    engine,
+    operation::idle::{Rest, STEPS},
+    site,
+};
+use longshore_schema::{
+    site::Site,
+    tables::{operation, worker},
+    wire::{WorkerKind, names},
+};
+use longshore_workers::{config::Config as WorkerConfig, opener::HostOpener, steps::Handlers, worker::Worker as Runtime};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Statement};
+use serde_json::{Value, json};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+/// What runs below the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// SQLite and channels in one process.
+    Embedded,
+    /// PostgreSQL with fsync, and RabbitMQ's quorum queues.
+    Services,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Operations submitted at once.
+    pub queued: usize,
+    /// Operations submitted one after the other, each when the last is Ready.
+    pub alone: usize,
+    /// Unstarted steps in a queue of the broker, as in the engine's `Config`.
+    pub queue_depth: i32,
+}
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Runs the measurement; the answer is one flat JSON object.
+pub async fn run(parts: Parts, load: Load) -> Result<Value> {
+    let services = (parts == Parts::Services).then(Services::from_env);
+    let scratch = tempfile::Builder::new().prefix("longshore-bench-").tempdir()?;
+    let bench = Bench::start(services.as_ref(), scratch.path(), load.queue_depth).await?;
+    let mut figures = json!({"bench": "engine", "parts": format!("{parts:?}").to_lowercase(), "steps": STEPS});
+    let mut put = |name: &str, value: f64| figures[name] = json!((value * 1000.0).round() / 1000.0);
+
+    bench.submit_and_wait(200).await.context("warm up")?;
+    let mut alone = bench.alone(load.alone).await?;
+    put("p50_ms", percentile(&mut alone, 0.5));
+    put("p99_ms", percentile(&mut alone, 0.99));
+
+    let before = bench.reading(services.as_ref()).await?;
+    let started = Instant::now();
+    let mut saturated = bench.submit_and_wait(load.queued).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    let after = bench.reading(services.as_ref()).await?;
+    let count = load.queued as f64;
+    put("queue_depth", load.queue_depth.into());
+    put("operations", count);
+    put("operations_per_s", count / seconds);
+    put("queued_p50_ms", percentile(&mut saturated, 0.5));
+    put("queued_p99_ms", percentile(&mut saturated, 0.99));
+    put("messages_per_operation", (after.messages - before.messages) as f64 / count);
+    put("quorum_messages_per_operation", (after.quorum - before.quorum) as f64 / count);
+    put("cpu_s_per_1000", (after.cpu() - before.cpu()) * 1000.0 / count);
+    put("cpu_s_per_1000_own", (after.own_cpu_s - before.own_cpu_s) * 1000.0 / count);
+    put("peak_rss_mib", usage::own_peak_bytes()? as f64 / f64::from(1 << 20));
+    if services.is_some() {
+        put("cpu_s_per_1000_postgres", (after.postgres_cpu_s - before.postgres_cpu_s) * 1000.0 / count);
+        put("cpu_s_per_1000_rabbitmq", (after.rabbitmq_cpu_s - before.rabbitmq_cpu_s) * 1000.0 / count);
+        put("commits_per_operation", (after.commits - before.commits) as f64 / count);
+        put("wal_bytes_per_operation", (after.wal_bytes - before.wal_bytes) as f64 / count);
+    }
+    bench.end().await?;
+    if let Some(services) = services {
+        let vhost = services.fresh_vhost().await;
+        let messages = limits::messages_per_s(&vhost, 200, 20_000).await?;
+        put("limit_messages_per_s", messages);
+        put("limit_messages_per_s_alone", limits::messages_per_s(&vhost, 1, 1_000).await?);
+        let database = services.fresh_database().await;
+        put("limit_commits_per_s", limits::commits_per_s(&database, 8, 5).await?);
+        put("limit_commits_per_s_alone", limits::commits_per_s(&database, 1, 5).await?);
+        let quorum = (after.quorum - before.quorum) as f64 / count;
+        put("of_message_limit", count / seconds * quorum / messages);
+    }
+    Ok(figures)
+}
+
+struct Bench {
+    database: Database,
+    control: Arc<dyn Courier>,
+    counted: Arc<Counts>,
+    events: tokio::sync::Mutex<Box<dyn Inbox>>,
+    bind: String,
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<Result<()>>>,
+}
+
+/// Readings of counters that only grow.
+#[derive(Default)]
+struct Reading {
+    own_cpu_s: f64,
+    postgres_cpu_s: f64,
+    rabbitmq_cpu_s: f64,
+    messages: u64,
+    quorum: u64,
+    commits: i64,
+    wal_bytes: i64,
+}
+
+impl Reading {
+    fn cpu(&self) -> f64 {
+        self.own_cpu_s + self.postgres_cpu_s + self.rabbitmq_cpu_s
+    }
+}
+
+impl Bench {
+    async fn start(services: Option<&Services>, scratch: &std::path::Path, queue_depth: i32) -> Result<Bench> {
+        let url = match services {
+            Some(services) => services.fresh_database().await,
+            None => format!("sqlite://{}/longshore.db", scratch.display()),
+        };
+        let counted = Arc::new(Counts::default());
+        let vhost = match services {
+            Some(services) => Some(services.fresh_vhost().await),
+            None => None,
+        };
+        let hub = Embedded::new();
+        let connect = async |name: &str| -> Result<Arc<dyn Courier>> {
+            let courier: Arc<dyn Courier> = match &vhost {
+                Some(url) => longshore_courier::open(url, name).await?,
+                None => Arc::new(hub.courier()),
+            };
+            let counted: Arc<dyn Courier> = Arc::new(Counted { courier, counts: counted.clone() });
+            Ok(counted)
+        };
+        let database = Database::open(&url).await?;
+        let known = site::read(database.read()).await?;
+        let wanted = Site::parse("[[zone]]\nname = \"z1\"\nregion = \"r1\"\n").map_err(|error| anyhow::anyhow!("{error}"))?;
+        site::apply(&database, &known, &wanted).await?.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let stop = CancellationToken::new();
+        let config = Config { queue_depth, ..Config::default() };
+        let engine_courier = connect("engine").await?;
+        let mut tasks = vec![tokio::spawn(engine::run(database.clone(), engine_courier, config, stop.clone()))];
+        let mut worker = WorkerConfig::new(WorkerKind::Kvm, "z1", "h1");
+        worker.short_concurrency = 256;
+        let handlers = Handlers::default().on::<Rest, _, _>(async |_, _, ()| Ok(()));
+        let courier = connect("worker").await?;
+        tasks.push(tokio::spawn(Runtime::run(worker, courier, handlers, Arc::new(HostOpener), stop.clone())));
+        let control = connect("control").await?;
+        let bind = unique("events");
+        let events = Queue::Own { name: bind.clone(), exchange: names::EVENTS.into(), routing_keys: vec!["alone.ready".into()] };
+        control.declare(&[events]).await?;
+        let events = tokio::sync::Mutex::new(control.consume(&bind, 100).await?);
+        let bench = Bench { database, control, counted, events, bind, stop, tasks };
+        bench.until(async || Ok(worker::Entity::find().count(bench.database.read()).await? == 1)).await.context("no worker")?;
+        Ok(bench)
+    }
+
+    async fn until(&self, mut condition: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+        let limit = Instant::now() + PATIENCE;
+        while !condition().await? {
+            ensure!(Instant::now() < limit, "not within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    async fn reading(&self, services: Option<&Services>) -> Result<Reading> {
+        let mut reading = Reading {
+            own_cpu_s: usage::own_cpu_s()?,
+            messages: self.counted.messages.load(Relaxed),
+            quorum: self.counted.quorum.load(Relaxed),
+            ..Reading::default()
+        };
+        if let Some(services) = services {
+            reading.postgres_cpu_s = usage::service_cpu_s(&services.dir, "postgres")?;
+            reading.rabbitmq_cpu_s = usage::service_cpu_s(&services.dir, "rabbitmq")?;
+            let sql =
+                "SELECT sum(xact_commit)::bigint AS commits, (pg_current_wal_lsn() - '0/0')::bigint AS wal FROM pg_stat_database";
+            let db = self.database.read();
+            let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?.context("a row")?;
+            (reading.commits, reading.wal_bytes) = (row.try_get("", "commits")?, row.try_get("", "wal")?);
+        }
+        Ok(reading)
+    }
+
+    fn command(&self) -> Parcel {
+        let properties = Properties { message_id: Some(unique("bench")), persistent: true, ..Properties::default() };
+        Parcel {
+            exchange: names::COMMANDS.into(),
+            routing_key: "idle".into(),
+            mandatory: true,
+            properties,
+            body: Bytes::from_static(b"{\"zone\":\"z1\"}"),
+        }
+    }
+
+    /// Milliseconds from a submission to the event that says Ready, one at a time.
+    async fn alone(&self, count: usize) -> Result<Vec<f64>> {
+        let queue =
+            Queue::Own { name: self.bind.clone(), exchange: names::EVENTS.into(), routing_keys: vec!["idle.ready".into()] };
+        self.control.declare(&[queue]).await?;
+        let mut events = self.events.lock().await;
+        let mut took = vec![];
+        for _ in 0..count {
+            let started = Instant::now();
+            let publish = self.control.publish(vec![self.command()]);
+            let (sent, event) = tokio::join!(publish, tokio::time::timeout(PATIENCE, events.next()));
+            ensure!(sent == [Ok(())], "a command was not confirmed: {sent:?}");
+            let event = event.context("no event")?.context("the courier was closed")?;
+            took.push(started.elapsed().as_secs_f64() * 1000.0);
+            event.receipt.ack();
+        }
+        Ok(took)
+    }
+
+    /// Submits them all at once; milliseconds of each from the first submission until it is Ready.
+    async fn submit_and_wait(&self, count: usize) -> Result<Vec<f64>> {
+        let started = longshore_engine::database::now(self.database.read()).await?;
+        let ready = || {
+            operation::Entity::find()
+                .filter(operation::Column::State.eq("ready"))
+                .filter(operation::Column::CreatedAt.gte(started.0))
+        };
+        let sent = self.control.publish((0..count).map(|_| self.command()).collect()).await;
+        ensure!(sent.iter().all(Result::is_ok), "a command was not confirmed");
+        self.until(async || Ok(ready().count(self.database.read()).await? as usize == count))
+            .await
+            .context("not all are Ready")?;
+        let ends: Vec<i64> =
+            ready().select_only().column(operation::Column::UpdatedAt).into_tuple().all(self.database.read()).await?;
+        Ok(ends.into_iter().map(|it| (it - started.0) as f64 / 1000.0).collect())
+    }
+
+    async fn end(self) -> Result<()> {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await??;
+        }
+        self.control.close().await;
+        Ok(())
+    }
+}
+
+fn percentile(values: &mut [f64], part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let index = ((values.len() as f64 * part) as usize).min(values.len().saturating_sub(1));
+    values.get(index).copied().unwrap_or(f64::NAN)
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    messages: AtomicU64,
+    quorum: AtomicU64,
+}
+
+/// Counts what is published.
+struct Counted {
+    counts: Arc<Counts>,
+    courier: Arc<dyn Courier>,
+}
+
+#[async_trait]
+impl Courier for Counted {
+    async fn declare(&self, queues: &[Queue]) -> Result<()> {
+        self.courier.declare(queues).await
+    }
+
+    async fn publish(&self, parcels: Vec<Parcel>) -> Vec<Result<(), Unsent>> {
+        let durable = [names::COMMANDS, names::STEPS, names::REPORTS];
+        self.counts.messages.fetch_add(parcels.len() as u64, Relaxed);
+        self.counts.quorum.fetch_add(parcels.iter().filter(|it| durable.contains(&&*it.exchange)).count() as u64, Relaxed);
+        self.courier.publish(parcels).await
+    }
+
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Inbox>> {
+        self.courier.consume(queue, prefetch).await
+    }
+
+    fn link(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.courier.link()
+    }
+
+    async fn close(&self) {
+        self.courier.close().await;
+    }
+}

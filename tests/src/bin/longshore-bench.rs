@@ -1,0 +1,27 @@
+//! Runs one measurement in the environment of `cargo xtask services`; `cargo xtask bench` is its front.
+
+use anyhow::{Context, Result, bail};
+use longshore_tests::bench::engine::{self, Load, Parts};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [parts, queued, alone, depth, form] = arguments.as_slice() else {
+        bail!("wanted: engine or engine-embedded, operations queued, operations alone, depth of queues, json or text");
+    };
+    let number = |text: &str| text.parse::<usize>().with_context(|| format!("{text} is not a number"));
+    let load = Load { queued: number(queued)?, alone: number(alone)?, queue_depth: number(depth)?.try_into()? };
+    let parts = match parts.as_str() {
+        "engine" => Parts::Services,
+        "engine-embedded" => Parts::Embedded,
+        other => bail!("no measurement {other}"),
+    };
+    let figures = engine::run(parts, load).await?;
+    match form.as_str() {
+        "json" => println!("{figures}"),
+        _ => figures.as_object().into_iter().flatten().for_each(|(name, value)| println!("{name:32} {value}")),
+    }
+    Ok(())
+}

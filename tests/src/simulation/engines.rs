@@ -1,0 +1,288 @@
+//! Engines: each absorbs what arrives, hands it to its relay, and acknowledges; each may die between any two of
+//! these. What they decide is decided by the engine's own journal, clock and outbox.
+
+use super::{
+    choices::At,
+    mutants::Bug,
+    schedule::{Happening, Simulation},
+};
+use longshore_courier::Unsent;
+use longshore_engine::{
+    clock,
+    database::Failed,
+    journal::{self, Item, Written, memory::Memory},
+    outbox as relay,
+};
+use longshore_schema::{
+    tables::outbox,
+    time::Timestamp,
+    wire::{Report, names},
+};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// How often one item is tried again after a conflict.
+const TRIES: u32 = 12;
+/// Between two ticks that find nothing.
+const IDLE_US: i64 = 3_000_000;
+
+/// One engine's process.
+#[derive(Debug, Clone)]
+pub(super) struct Engine {
+    pub(super) alive: bool,
+    epoch: u32,
+    pub(super) inbox: Vec<(u64, Item)>,
+    /// What its journal remembers: gone with it.
+    memory: Arc<Mutex<Memory>>,
+}
+
+impl Default for Engine {
+    fn default() -> Engine {
+        Engine { alive: true, epoch: 0, inbox: vec![], memory: Arc::default() }
+    }
+}
+
+impl Simulation<'_> {
+    pub(super) fn lives(&self, engine: usize, epoch: u32) -> bool {
+        self.engines[engine].alive && self.engines[engine].epoch == epoch
+    }
+
+    fn some_engine(&mut self) -> Option<usize> {
+        let alive: Vec<usize> = (0..self.engines.len()).filter(|it| self.engines[*it].alive).collect();
+        let at = self.choices.below(At::Who, alive.len() as u64) as usize;
+        alive.get(at).copied()
+    }
+
+    /// A command or a report arrives at some engine, or waits for one.
+    pub(super) fn arrives(&mut self, item: Item, again: bool) {
+        let Some(engine) = self.some_engine() else {
+            return self.after(1_000_000, Happening::Inbound(item, again));
+        };
+        let delivery = self.broker.deliver(engine, item.clone());
+        self.engines[engine].inbox.push((delivery, item));
+        if self.engines[engine].inbox.len() == 1 {
+            let epoch = self.engines[engine].epoch;
+            self.soon(Happening::Absorb(engine, epoch));
+        }
+    }
+
+    /// As the journal's task does it: a batch, and one by one if that fails.
+    pub(super) async fn absorb(&mut self, engine: usize) -> anyhow::Result<()> {
+        let count = self.engines[engine].inbox.len().min(self.config.batch);
+        // Reports go before commands.
+        self.engines[engine].inbox.sort_by_key(|(_, item)| matches!(item, Item::Command(_)));
+        let batch: Vec<(u64, Item)> = self.engines[engine].inbox.drain(..count).collect();
+        let epoch = self.engines[engine].epoch;
+        if !self.engines[engine].inbox.is_empty() {
+            self.after(20_000, Happening::Absorb(engine, epoch));
+        }
+        let deliveries: Vec<u64> = batch.iter().map(|it| it.0).collect();
+        if self.bug == Some(Bug::AckBeforeCommit) {
+            self.ack(engine, deliveries.clone());
+        }
+        if let Some(fault) = self.choices.fault("death before commit", 25) {
+            self.engine_dies(engine, &format!("fault {fault}: engine {engine} dies before its commit"));
+            return Ok(());
+        }
+        self.submit(engine, batch.into_iter().map(|it| it.1).collect()).await?;
+        if let Some(fault) = self.choices.fault("death before ack", 25) {
+            self.engine_dies(engine, &format!("fault {fault}: engine {engine} dies before it acknowledges"));
+            return Ok(());
+        }
+        self.soon(Happening::Ack(engine, epoch, deliveries));
+        Ok(())
+    }
+
+    /// Absorbs items in one transaction; one by one if that fails.
+    async fn submit(&mut self, engine: usize, items: Vec<Item>) -> anyhow::Result<()> {
+        if items.len() > 1 {
+            match self.write(engine, &items).await {
+                Ok(()) => return Ok(()),
+                Err(Failed::Conflict(_) | Failed::Database(_) | Failed::Internal(_)) => (),
+            }
+        }
+        for item in items {
+            let mut tries = 0;
+            while let Err(failed) = self.write(engine, std::slice::from_ref(&item)).await {
+                tries += 1;
+                match failed {
+                    Failed::Conflict(_) | Failed::Database(_) if tries < TRIES => (),
+                    Failed::Conflict(_) | Failed::Database(_) | Failed::Internal(_) => {
+                        self.wrong.push(format!("could not absorb {item:?}: {failed}"));
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction, what is checked after it, and what is handed over.
+    async fn write(&mut self, engine: usize, items: &[Item]) -> Result<(), Failed> {
+        let memory = self.engines[engine].memory.clone();
+        let written = journal::write(&self.place.database, &memory, self.config, items.to_vec(), vec![]).await;
+        let Written { absorbed, outbox, passing, now: _ } = written?;
+        self.commits += 1;
+        self.say(|| format!("engine {engine} commits {}", items.iter().map(told).collect::<Vec<_>>().join(", ")));
+        self.observe(items, &absorbed, &outbox);
+        self.check_commit().await?;
+        if !(outbox.is_empty() && passing.is_empty()) {
+            if let Some(fault) = self.choices.fault("answer lost", 40) {
+                self.say(|| format!("fault {fault}: the answer to the commit is lost"));
+                self.engines[engine].memory = Arc::default();
+                return Err(Failed::Database(sea_orm::DbErr::Custom("the answer to the commit is lost".into())));
+            }
+            if let Some(fault) = self.choices.fault("death after commit", 40) {
+                self.engine_dies(engine, &format!("fault {fault}: engine {engine} dies after its commit"));
+                return Ok(());
+            }
+            let epoch = self.engines[engine].epoch;
+            self.soon(Happening::Publish(engine, epoch, outbox, passing));
+        }
+        Ok(())
+    }
+
+    pub(super) fn ack(&mut self, engine: usize, deliveries: Vec<u64>) {
+        for delivery in deliveries {
+            if self.broker.unsettled.get(&delivery).is_some_and(|(owner, _)| *owner == engine) {
+                self.broker.unsettled.remove(&delivery);
+            }
+        }
+        if let Some(fault) = self.choices.fault("wipe", 300) {
+            self.wipe(fault);
+        }
+    }
+
+    /// What it had in hand comes again, to whoever lives.
+    fn engine_dies(&mut self, engine: usize, why: &str) {
+        self.say(|| why.to_owned());
+        let it = &mut self.engines[engine];
+        it.alive = false;
+        it.epoch += 1;
+        it.inbox.clear();
+        it.memory = Arc::default();
+        let back: Vec<u64> =
+            self.broker.unsettled.iter().filter(|(_, (owner, _))| *owner == engine).map(|(delivery, _)| *delivery).collect();
+        for delivery in back {
+            if let Some((_, item)) = self.broker.unsettled.remove(&delivery) {
+                self.soon(Happening::Inbound(item, true));
+            }
+        }
+        let away = 1_000 * (1 + self.choices.below(At::Delay, 60_000) as i64);
+        self.after(away, Happening::EngineStarts(engine));
+    }
+
+    /// The relay: publishes, and deletes what needs no more of it.
+    pub(super) fn publish(&mut self, engine: usize, rows: Vec<outbox::Model>, passing: Vec<outbox::Model>) {
+        let epoch = self.engines[engine].epoch;
+        for row in &passing {
+            self.route(row);
+        }
+        let mut settled = vec![];
+        let now = Timestamp(self.now);
+        for row in &rows {
+            if !self.lives(engine, epoch) {
+                return;
+            }
+            let sent = match self.choices.fault("unconfirmed", 30) {
+                Some(fault) => {
+                    let arrives = self.choices.one_in(At::Fault, 2);
+                    self.say(|| format!("fault {fault}: a message to {} isn't confirmed; it arrives: {arrives}", row.exchange));
+                    if arrives {
+                        self.route(row);
+                    }
+                    Err(Unsent::Unconfirmed("the simulation".into()))
+                }
+                None => {
+                    self.route(row);
+                    Ok(())
+                }
+            };
+            if relay::is_settled(row, &sent, now) || self.bug == Some(Bug::DeleteUnconfirmed) {
+                settled.push(row.id);
+            }
+            if let Some(fault) = self.choices.fault("death while publishing", 80) {
+                self.engine_dies(engine, &format!("fault {fault}: engine {engine} dies while it publishes"));
+            }
+        }
+        if !settled.is_empty() {
+            self.soon(Happening::Delete(engine, epoch, settled));
+        }
+    }
+
+    pub(super) async fn delete(&mut self, engine: usize, rows: Vec<uuid::Uuid>) -> anyhow::Result<()> {
+        if let Some(fault) = self.choices.fault("death before delete", 80) {
+            self.engine_dies(engine, &format!("fault {fault}: engine {engine} dies before it deletes what it published"));
+            return Ok(());
+        }
+        relay::delete(&self.place.database, rows).await;
+        self.look_ahead().await
+    }
+
+    /// One engine looks at what is due, and at messages that a dead one left.
+    pub(super) async fn tick(&mut self) -> anyhow::Result<()> {
+        self.tick_at = None;
+        let Some(engine) = self.some_engine() else {
+            self.tick_within(IDLE_US);
+            return Ok(());
+        };
+        let mut due = clock::due(&self.place.database, self.config, true).await?;
+        let epoch = self.engines[engine].epoch;
+        if !due.is_empty() {
+            if self.engines.len() > 1 && self.choices.fault("two clocks", 20).is_some() {
+                // Another engine found the same.
+                due.extend(due.clone());
+            }
+            for chunk in due.chunks(self.config.batch) {
+                if self.lives(engine, epoch) && self.wrong.is_empty() {
+                    self.submit(engine, chunk.to_vec()).await?;
+                }
+            }
+        }
+        let (rows, _) = relay::left_over(&self.place.database).await?;
+        if !rows.is_empty() && self.lives(engine, epoch) {
+            self.say(|| format!("engine {engine} finds {} messages left over", rows.len()));
+            self.soon(Happening::Publish(engine, epoch, rows, vec![]));
+        }
+        self.look_ahead().await
+    }
+
+    /// A tick comes within that time.
+    pub(super) fn tick_within(&mut self, delay: i64) {
+        let at = self.now + delay.max(1);
+        if self.tick_at.is_none_or(|known| at < known) {
+            self.happenings.retain(|_, it| !matches!(it, Happening::Tick));
+            self.tick_at = Some(at);
+            self.after(delay, Happening::Tick);
+        }
+    }
+}
+
+/// An item in few words.
+fn told(item: &Item) -> String {
+    match item {
+        Item::Command(command) => format!("{} {}", command.kind, command.message_id),
+        Item::Report(report) => match &**report {
+            Report::Started { attempt, worker } => format!("{worker} wants {}", step(attempt)),
+            Report::Renew { worker, running, .. } => format!("{worker} renews {}", running.len()),
+            Report::Done { attempt, worker, result } => format!("{worker} reports {}: {}", step(attempt), short(result)),
+            Report::Declined { attempt, worker } => format!("{worker} declines {}", step(attempt)),
+            Report::Announce(announce) => format!("{} announces", announce.worker),
+        },
+        Item::Due { operation, event } => format!("due for {operation}: {}", short(event)),
+        Item::Wake(place) => format!("room in {place}"),
+        Item::Refill(queue) => format!("room in {}", queue.trim_start_matches(names::STEPS)),
+    }
+}
+
+/// An attempt in few words.
+pub(super) fn step(attempt: &longshore_schema::step::Attempt) -> String {
+    format!("{:?} {}.{} of {}", attempt.way, attempt.seq, attempt.n, attempt.operation)
+}
+
+/// The beginning of what it is.
+fn short(what: &impl std::fmt::Debug) -> String {
+    let mut text = format!("{what:?}");
+    text.truncate(text.char_indices().nth(160).map_or(text.len(), |it| it.0));
+    text
+}

@@ -1,0 +1,124 @@
+//! What the control plane asks for: commands of every kind, about what it knows by then, some of them twice.
+
+use super::{
+    choices::At,
+    schedule::{Happening, Options, Simulation},
+};
+use longshore_engine::{command::Command, journal::Item};
+use longshore_schema::ids::OperationId;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// One command.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    what: What,
+    priority: u8,
+    deadline_s: Option<u64>,
+    /// What was sent, once it was.
+    pub(super) sent: Option<Arc<Command>>,
+}
+
+/// Of what kind. Numbers choose among what is known by then.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Backup { volume: u64, full: bool, wait: bool },
+    Create { from: u64, volume: u64, wait: bool },
+    Verify { object: u64 },
+    About { operation: u64, request: &'static str },
+}
+
+impl Simulation<'_> {
+    /// Chooses all commands and their times.
+    pub(super) fn ask_for(&mut self, options: &Options) {
+        let count = options.operations.unwrap_or_else(|| 2 + self.choices.below(At::Plan, 7));
+        let mut at = 0;
+        for which in 0..count {
+            let mut pick = |n| self.choices.below(At::Plan, n);
+            let (a, b, c) = (pick(64), pick(2), pick(4) > 0);
+            let what = match if which == 0 { 0 } else { pick(16) } {
+                0..5 => What::Backup { volume: a % 2, full: b == 0, wait: c },
+                5..8 => What::Create { from: a, volume: b, wait: c },
+                8 => What::Verify { object: a },
+                9..13 => What::About { operation: a, request: "destroy" },
+                13 | 14 => What::About { operation: a, request: "cancel" },
+                _ => What::About { operation: a, request: if c { "retry" } else { "abandon" } },
+            };
+            let deadline_s = (pick(6) == 0).then(|| 5 + pick(60));
+            let priority = pick(3) as u8;
+            at += match pick(3) {
+                0 => pick(100),
+                1 => pick(5_000),
+                _ => pick(60_000),
+            };
+            self.asks.push(Ask { what, priority, deadline_s, sent: None });
+            if !options.without_commands.contains(&(which as usize)) {
+                self.after(at as i64 * 1000, Happening::Asks(which as usize));
+            }
+        }
+    }
+
+    /// Publishes a command, if there is what it is about.
+    pub(super) fn asks(&mut self, which: usize) {
+        let ask = self.asks[which].clone();
+        let known: Vec<OperationId> = self.known.accepted.clone();
+        let objects: Vec<OperationId> = known.iter().copied().filter(|it| self.known.is_object(*it)).collect();
+        let choose = |from: &[OperationId], n: u64| from.get((n as usize) % from.len().max(1)).copied();
+        let wait = |wait: bool| if wait { "wait" } else { "refuse" };
+        let body = match ask.what {
+            What::Backup { volume, full, wait: waits } => Some(json!({
+                "zone": "z1", "pool": "fast", "volume": format!("source{volume}"), "store": "main",
+                "base": if full { "full" } else { "auto" }, "when_full": wait(waits), "deadline_s": ask.deadline_s,
+            })),
+            What::Create { from, volume, wait: waits } => choose(&objects, from).map(|from| {
+                json!({
+                    "zone": "z1", "from": from, "pool": "fast", "volume": format!("made{volume}"),
+                    "when_full": wait(waits), "deadline_s": ask.deadline_s,
+                })
+            }),
+            What::Verify { object } => choose(&objects, object).map(|it| json!({"object": it, "deadline_s": ask.deadline_s})),
+            What::About { operation, request } => choose(&known, operation).map(|it| match request {
+                "abandon" => json!({"operation": it, "reason": "the simulation says so"}),
+                _ => json!({"operation": it}),
+            }),
+        };
+        let Some(body) = body else { return };
+        let kind = match ask.what {
+            What::Backup { volume, .. } => {
+                *self.world.sources.entry(format!("source{volume}")).or_default() += 1;
+                "backup-snapshot"
+            }
+            What::Create { .. } => "create-volume",
+            What::Verify { .. } => "verify-object",
+            What::About { request, .. } => request,
+        };
+        let command = Arc::new(command(which, kind, ask.priority, without_nulls(body)));
+        self.say(|| format!("asked: {kind} {}", command.body));
+        self.asks[which].sent = Some(command.clone());
+        self.soon(Happening::Inbound(Item::Command(command.clone()), false));
+        if let Some(fault) = self.choices.fault("command twice", 6) {
+            self.say(|| format!("fault {fault}: the command comes twice"));
+            self.soon(Happening::Inbound(Item::Command(command), false));
+        }
+    }
+}
+
+fn command(which: usize, kind: &str, priority: u8, body: Value) -> Command {
+    Command {
+        kind: kind.into(),
+        message_id: format!("m{which}"),
+        user: "control".into(),
+        tenant: None,
+        reply_to: None,
+        correlation_id: None,
+        priority,
+        body,
+    }
+}
+
+fn without_nulls(mut body: Value) -> Value {
+    if let Some(fields) = body.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    body
+}

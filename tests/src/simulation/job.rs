@@ -1,0 +1,369 @@
+//! What a worker's handlers do, step by step: each `advance` is one request to the store or the pool, as in
+//! `longshore_workers::datapath` and `hypervisor`. A handler may be stopped between any two of them.
+
+use super::{
+    choices::{At, Choices},
+    mutants::Bug,
+    world::{Manifest, World},
+};
+use longshore_schema::{
+    fault::{Fault, code},
+    ids::{OperationId, PackId},
+    step::{Step, StepMessage},
+    steps::{
+        object::{self, Committed, Copied, Root, Sealed, Verified},
+        sweep::{self, Chosen, Deleted, Listed},
+        volume::{self, Format, Identity, Measured, Written},
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Size of every volume.
+pub(super) const SIZE: u64 = 1 << 20;
+/// Extents of the store.
+pub(super) const EXTENT: u32 = 64 << 10;
+/// What a root takes.
+const ROOT_BYTES: u64 = 500;
+
+/// One attempt's handler.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    /// What it was sent.
+    pub(super) message: StepMessage,
+    /// Packs that no answered renewal carried.
+    pub(super) sealed: Vec<Sealed>,
+    /// Its lease is over: what it still does is what a stalled host had begun.
+    pub(super) late: bool,
+    bug: Option<Bug>,
+    done: u32,
+    /// What a copy still puts, and what it wrote.
+    left: u64,
+    packs: BTreeSet<PackId>,
+    kept: BTreeSet<PackId>,
+    content: u64,
+}
+
+/// How far it is.
+pub(super) type Advanced = Option<Result<Value, Fault>>;
+
+fn read<T: DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).expect("what the engine sends can be read")
+}
+
+fn done(output: impl Serialize) -> Advanced {
+    Some(Ok(serde_json::to_value(output).expect("outputs are JSON")))
+}
+
+fn failed(code: &str, why: impl Into<String>) -> Advanced {
+    Some(Err(Fault::permanent(code, why)))
+}
+
+impl Job {
+    /// Before its first request.
+    pub(super) fn new(message: StepMessage, bug: Option<Bug>) -> Job {
+        let (packs, kept) = (BTreeSet::new(), BTreeSet::new());
+        Job { message, sealed: vec![], late: false, bug, done: 0, left: 0, packs, kept, content: 0 }
+    }
+
+    /// The outside name that it writes and that has no attempt in it.
+    pub(super) fn writes(&self) -> Option<String> {
+        let text = |name: &str| self.message.args[name].as_str().unwrap_or_default().to_owned();
+        match self.message.step.as_str() {
+            <volume::Publish as Step>::NAME => Some(format!("volume {}", text("volume"))),
+            <object::Copy as Step>::NAME => Some(format!("anchor of {}", text("volume"))),
+            <sweep::Delete as Step>::NAME | <sweep::List as Step>::NAME => Some(format!("sweep of {}", text("store"))),
+            _ => None,
+        }
+    }
+
+    /// Does the next request.
+    pub(super) fn advance(&mut self, world: &mut World, choices: &mut Choices) -> Advanced {
+        self.done += 1;
+        match self.message.step.as_str() {
+            <volume::Measure as Step>::NAME => done(Measured { virtual_size: SIZE, allocated: SIZE, format: Format::Raw }),
+            <object::Copy as Step>::NAME => self.copy(world, choices),
+            <object::Commit as Step>::NAME => self.commit(world),
+            <object::Probe as Step>::NAME => self.probe(world),
+            <object::Unlink as Step>::NAME => self.unlink(world),
+            <object::Discard as Step>::NAME => self.discard(world),
+            <object::Verify as Step>::NAME => self.verify(world),
+            <volume::Write as Step>::NAME => self.write(world),
+            <volume::Publish as Step>::NAME => self.publish(world),
+            <volume::Discard as Step>::NAME => self.discard_drafts(world),
+            <volume::Remove as Step>::NAME => self.remove(world),
+            <sweep::List as Step>::NAME => self.list(world),
+            <sweep::Delete as Step>::NAME => self.delete(world),
+            other => failed(code::STEP_UNKNOWN, other),
+        }
+    }
+
+    fn copy(&mut self, world: &mut World, choices: &mut Choices) -> Advanced {
+        let step: object::Copy = read(&self.message.args);
+        let attempt = self.message.attempt.n;
+        if self.done == 1 {
+            self.content = world.sources.get(&step.volume).copied().unwrap_or_default();
+            // What earlier attempts sealed is counted, whether the root will refer to it or not.
+            let earlier: Vec<_> = world.packs.iter().filter(|(id, _)| id.operation == step.operation).collect();
+            self.sealed = earlier.iter().map(|(id, (bytes, _))| Sealed { id: (*id).clone(), bytes: *bytes }).collect();
+            self.packs = earlier.iter().map(|(id, _)| (*id).clone()).collect();
+            self.packs.retain(|_| !choices.one_in(At::Work, 3));
+            let new = choices.below(At::Work, 3);
+            self.left = if step.base.is_none() && self.packs.is_empty() { new + 1 } else { new };
+            if let Some(base) = &step.base {
+                match world.roots.get(&(base.object, base.root.attempt)) {
+                    Some((manifest, _)) => self.kept = manifest.packs.clone(),
+                    None if self.late => (),
+                    None => world.wrong.push(format!("the base {} of {} is gone", base.object, step.operation)),
+                }
+                self.kept.retain(|_| !choices.one_in(At::Work, 4));
+            }
+            return None;
+        }
+        if self.left > 0 {
+            let id = PackId { operation: step.operation, attempt, n: self.done };
+            let bytes = 1000 + choices.below(At::Work, 100_000);
+            self.left -= 1;
+            let put = world.put.entry(step.operation).or_default();
+            if self.message.may_write.is_some_and(|limit| *put + bytes + ROOT_BYTES > limit) {
+                return failed(code::RESERVATION_EXCEEDED, "the model wrote too much");
+            }
+            *put += bytes;
+            world.packs.insert(id.clone(), (bytes, world.now));
+            self.packs.insert(id.clone());
+            self.sealed.push(Sealed { id, bytes });
+            return None;
+        }
+        let root = Root { attempt, digest: format!("{}/{attempt}", step.operation), bytes: ROOT_BYTES };
+        if !world.roots.contains_key(&(step.operation, attempt)) {
+            let packs = self.packs.union(&self.kept).cloned().collect();
+            world.roots.insert((step.operation, attempt), (Manifest { packs, content: self.content }, world.now));
+            return None;
+        }
+        let of_base = step.base.as_ref().and_then(|it| world.roots.get(&(it.object, it.root.attempt)));
+        let of_base = of_base.map(|(manifest, _)| manifest.packs.clone()).unwrap_or_default();
+        let unused = world.packs.keys().filter(|it| it.operation == step.operation && !self.packs.contains(it));
+        done(Copied {
+            root,
+            digest: String::new(),
+            virtual_size: SIZE,
+            extent_size: EXTENT,
+            read: 0,
+            stored: 0,
+            reused: 0,
+            resumed: 0,
+            zeros: 0,
+            read_back: 0,
+            because: None,
+            packs: self.sealed.clone(),
+            unused: unused.cloned().collect(),
+            dropped: of_base.difference(&self.kept).cloned().collect(),
+        })
+    }
+
+    fn commit(&mut self, world: &mut World) -> Advanced {
+        let step: object::Commit = read(&self.message.args);
+        let copied: Copied = read(&self.message.input);
+        let committed = world.committed(step.operation).cloned();
+        match self.done {
+            1 => committed.and_then(|root| done(Committed { root, read_back: 0 })),
+            2 if world.aborted.contains_key(&step.operation) => failed(code::OPERATION_WRONG_STATE, "it was aborted"),
+            2 => world.read(step.operation, &copied.root).err().and_then(|missing| failed(code::OBJECT_MISSING, missing)),
+            3 => {
+                world.ready.entry(step.operation).or_insert((copied.root, world.now));
+                None
+            }
+            _ => match committed {
+                Some(root) => done(Committed { root, read_back: 1 }),
+                None => failed(code::OPERATION_WRONG_STATE, "it was aborted, or removed"),
+            },
+        }
+    }
+
+    fn probe(&mut self, world: &mut World) -> Advanced {
+        let step: object::Probe = read(&self.message.args);
+        if self.done == 1 {
+            return world.committed(step.operation).cloned().and_then(|root| done(Some(Committed { root, read_back: 0 })));
+        }
+        world.abort(step.operation);
+        done(None::<Committed>)
+    }
+
+    fn unlink(&mut self, world: &mut World) -> Advanced {
+        let step: object::Unlink = read(&self.message.args);
+        if self.done == 1 && self.bug != Some(Bug::UnlinkForgets) {
+            // A commit that comes late doesn't count.
+            world.abort(step.operation);
+            return None;
+        }
+        if world.ready.contains_key(&step.operation) {
+            world.remove_ready(step.operation);
+            return None;
+        }
+        self.remove_one_of(world, step.operation, self.bug != Some(Bug::UnlinkForgets))
+    }
+
+    fn discard(&mut self, world: &mut World) -> Advanced {
+        let step: object::Discard = read(&self.message.args);
+        match self.done {
+            1 if world.committed(step.operation).is_some() => failed(code::OPERATION_WRONG_STATE, "it is committed"),
+            1 => None,
+            2 => {
+                world.abort(step.operation);
+                None
+            }
+            _ => {
+                if world.ready.contains_key(&step.operation) {
+                    world.remove_ready(step.operation);
+                    return None;
+                }
+                let pack = world.packs.keys().find(|it| it.operation == step.operation).cloned();
+                match (self.remove_one_of(world, step.operation, true), pack) {
+                    (None, _) => None,
+                    (Some(_), Some(pack)) => {
+                        world.remove_pack(&pack);
+                        None
+                    }
+                    (Some(done), None) => Some(done),
+                }
+            }
+        }
+    }
+
+    /// Removes one thing below `objects/` of an operation; done when there is none.
+    fn remove_one_of(&self, world: &mut World, operation: OperationId, keep_aborted: bool) -> Advanced {
+        let attempt = world.roots.keys().find(|(id, _)| *id == operation).map(|(_, attempt)| *attempt);
+        match attempt {
+            Some(attempt) => {
+                world.remove_root(operation, attempt);
+                None
+            }
+            None if !keep_aborted && world.aborted.remove(&operation).is_some() => None,
+            None => done(()),
+        }
+    }
+
+    fn verify(&mut self, world: &mut World) -> Advanced {
+        let step: object::Verify = read(&self.message.args);
+        self.must_read(world, step.object, &step.root)?;
+        done(Verified { digest: String::new(), virtual_size: SIZE, extents: 1, packs: 1, fetched: 1 })
+    }
+
+    /// What is held can be read: if not, that is wrong, whatever the step reports.
+    fn must_read(&self, world: &mut World, object: OperationId, root: &Root) -> Option<u64> {
+        match world.read(object, root) {
+            Ok(content) => Some(content),
+            Err(_) if self.late => None,
+            Err(missing) => {
+                world.wrong.push(format!("{} of {} lacks {missing}", self.message.step, self.message.attempt.operation));
+                None
+            }
+        }
+    }
+
+    fn write(&mut self, world: &mut World) -> Advanced {
+        let step: volume::Write = read(&self.message.args);
+        let attempt = self.message.attempt.n;
+        match self.done {
+            1 => {
+                let file = world.file(None);
+                world.drafts.insert((step.operation, attempt), file);
+                None
+            }
+            2 => {
+                self.content = self.must_read(world, step.object, &step.root)?;
+                None
+            }
+            3 => {
+                if let Some(file) = world.drafts.get_mut(&(step.operation, attempt)) {
+                    file.content = Some(self.content);
+                }
+                None
+            }
+            _ => done(Written { virtual_size: SIZE, written: SIZE, fetched: SIZE, requests: 1, attempt }),
+        }
+    }
+
+    fn publish(&mut self, world: &mut World) -> Advanced {
+        let step: volume::Publish = read(&self.message.args);
+        let written: Written = read(&self.message.input);
+        let Some(draft) = world.drafts.get(&(step.operation, written.attempt)).cloned() else {
+            return failed(code::VOLUME_MISSING, "the draft isn't there");
+        };
+        if self.done == 1 {
+            world.volumes.entry(step.volume).or_insert(draft);
+            return None;
+        }
+        match world.volumes.get(&step.volume) {
+            Some(found) if found.inode == draft.inode => done(Identity { id: draft.inode.to_string(), born_ns: None }),
+            Some(_) | None => failed(code::VOLUME_EXISTS, step.volume),
+        }
+    }
+
+    fn discard_drafts(&mut self, world: &mut World) -> Advanced {
+        let step: volume::Discard = read(&self.message.args);
+        let found = world.drafts.keys().find(|(id, _)| *id == step.operation).copied();
+        match found {
+            Some(key) => {
+                world.drafts.remove(&key);
+                None
+            }
+            None => done(()),
+        }
+    }
+
+    fn remove(&mut self, world: &mut World) -> Advanced {
+        let step: volume::Remove = read(&self.message.args);
+        let identity: Option<Identity> = read(&self.message.input);
+        let ours = world.volumes.get(&step.volume).is_some_and(|found| match &identity {
+            Some(identity) => identity.id == found.inode.to_string(),
+            None => world.drafts.iter().any(|((id, _), draft)| *id == step.operation && draft.inode == found.inode),
+        });
+        if self.done == 1 && ours {
+            world.volumes.remove(&step.volume);
+            return None;
+        }
+        done(())
+    }
+
+    fn list(&mut self, world: &mut World) -> Advanced {
+        let step: sweep::List = read(&self.message.args);
+        let age = i64::try_from(step.older_than_s).unwrap_or(i64::MAX / 2_000_000) * 1_000_000;
+        let old = |written: &i64| *written <= world.now - age;
+        let roots = world.roots.iter().map(|((id, _), (_, at))| (*id, *at));
+        let ready = world.ready.iter().map(|(id, (_, at))| (*id, *at));
+        let aborted = world.aborted.iter().map(|(id, at)| (*id, *at));
+        let objects: BTreeSet<OperationId> = roots.chain(ready).chain(aborted).filter(|(_, at)| old(at)).map(|it| it.0).collect();
+        let packs = world.packs.iter().filter(|(id, (_, at))| old(at) && world.committed(id.operation).is_none());
+        done(Listed {
+            packs: packs.map(|(id, (bytes, _))| Sealed { id: id.clone(), bytes: *bytes }).collect(),
+            objects: objects.into_iter().filter(|it| world.committed(*it).is_none()).collect(),
+            foreign: vec![],
+        })
+    }
+
+    fn delete(&mut self, world: &mut World) -> Advanced {
+        let chosen: Chosen = read(&self.message.input);
+        for operation in &chosen.objects {
+            if world.committed(*operation).is_some() {
+                return failed(code::OPERATION_WRONG_STATE, "it is committed: only its own destroy removes it");
+            }
+            if world.ready.contains_key(operation) {
+                world.remove_ready(*operation);
+                return None;
+            }
+            match self.remove_one_of(world, *operation, false) {
+                None => return None,
+                Some(_) => continue,
+            }
+        }
+        match chosen.packs.iter().find(|it| world.packs.contains_key(it)) {
+            Some(pack) => {
+                world.remove_pack(pack);
+                None
+            }
+            None => done(Deleted { keys: 0 }),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Many schedules: on every core a thread, on every thread a few schedules side by side, since each waits for its
+//! database most of the time.
+
+use super::{
+    schedule::{Failure, Options, Ran, run},
+    setup::Place,
+};
+use std::{
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// Schedules side by side on one thread.
+const SIDE_BY_SIDE: usize = 4;
+
+/// What many schedules did.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Schedules that ran.
+    pub schedules: AtomicU64,
+    /// Transactions.
+    pub commits: AtomicU64,
+    /// Operations that were accepted.
+    pub operations: AtomicU64,
+    /// Faults.
+    pub faults: AtomicU64,
+    /// The lowest seed that failed, and how.
+    pub failed: Mutex<Option<(u64, Failure)>>,
+}
+
+/// Runs the seeds until one fails.
+pub fn run_all(seeds: Range<u64>, options: &Options, threads: usize, totals: &Totals) {
+    let (next, stop) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                let lanes = (0..SIDE_BY_SIDE).map(|_| lane(&next, seeds.end, &stop, options, totals));
+                runtime.block_on(futures::future::join_all(lanes));
+            });
+        }
+    });
+}
+
+async fn lane(next: &AtomicU64, end: u64, stop: &AtomicBool, options: &Options, totals: &Totals) {
+    let place = Place::new().await.expect("a database in memory");
+    while !stop.load(Relaxed) {
+        let seed = next.fetch_add(1, Relaxed);
+        if seed >= end {
+            return;
+        }
+        let ran = match run(&place, seed, options).await {
+            Ok(ran) => ran,
+            Err(failure) => {
+                stop.store(true, Relaxed);
+                let ran = failure.ran.clone();
+                let mut failed = totals.failed.lock().expect("no thread panicked");
+                if failed.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
+                    *failed = Some((seed, failure));
+                }
+                ran
+            }
+        };
+        count(totals, &ran);
+    }
+}
+
+fn count(totals: &Totals, ran: &Ran) {
+    totals.schedules.fetch_add(1, Relaxed);
+    totals.commits.fetch_add(ran.commits.into(), Relaxed);
+    totals.operations.fetch_add(ran.operations as u64, Relaxed);
+    totals.faults.fetch_add(ran.faults.into(), Relaxed);
+}

@@ -1,0 +1,24 @@
+//! Runs the engine's own journal, clock and outbox decisions under a seeded scheduler with virtual time, against
+//! a broker, workers, a store and a pool that are modelled here and misbehave as real ones may. What a schedule
+//! does follows from its seed alone; a failing one is replayed by it, and shrunk.
+//!
+//! `docs/simulation.md` says what goes wrong on purpose, what is checked and how to use it.
+
+mod broker;
+mod check;
+mod choices;
+mod engines;
+mod handing;
+mod job;
+pub mod many;
+pub mod mutants;
+mod schedule;
+mod setup;
+mod shrink;
+mod workers;
+mod world;
+
+pub use mutants::Bug;
+pub use schedule::{Failure, Options, Ran, run};
+pub use setup::Place;
+pub use shrink::shrink;

@@ -1,0 +1,61 @@
+//! What is made wrong on purpose, to see that the simulation finds it: in the engine (`longshore_engine::mutant`),
+//! or in what stands around it here.
+
+use longshore_engine::mutant::Mutant;
+
+/// Something wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// Messages are acknowledged before what they ask for is committed.
+    AckBeforeCommit,
+    /// The relay deletes what wasn't confirmed.
+    DeleteUnconfirmed,
+    /// A worker may begin what it refused.
+    ForgetRefusal,
+    /// A worker starts steps however late it is.
+    IgnoreStartBefore,
+    /// The undo of a commit leaves nothing that stops a late one.
+    UnlinkForgets,
+    /// The engine is mutated.
+    Engine(Mutant),
+}
+
+/// Those that are found soon: a test says so.
+pub const ALL: &[Bug] = &[
+    Bug::AckBeforeCommit,
+    Bug::DeleteUnconfirmed,
+    Bug::Engine(Mutant::AcceptStaleReports),
+    Bug::Engine(Mutant::CancelWithoutProbe),
+    Bug::Engine(Mutant::DoCommandsAgain),
+    Bug::Engine(Mutant::ForgetInheritedUses),
+    Bug::Engine(Mutant::HoldWhatGoes),
+    Bug::Engine(Mutant::KeepClaims),
+    Bug::Engine(Mutant::NoClock),
+    Bug::Engine(Mutant::RegrantClaims),
+    Bug::Engine(Mutant::ReleaseByCounter),
+    Bug::Engine(Mutant::UndoBeforeLeaseEnd),
+    Bug::Engine(Mutant::UndoOnlyFinished),
+];
+
+/// Those that need several rare things at once, or that other rules make harmless: not found within a few thousand
+/// schedules so far.
+pub const RARE: &[Bug] = &[
+    Bug::ForgetRefusal,
+    Bug::IgnoreStartBefore,
+    Bug::UnlinkForgets,
+    Bug::Engine(Mutant::DeclinedIsUnstarted),
+    Bug::Engine(Mutant::GoAgainWithoutTime),
+    Bug::Engine(Mutant::SweepUsedPacks),
+];
+
+impl Bug {
+    /// If it is in the engine.
+    pub(super) fn in_engine(self) -> Option<Mutant> {
+        match self {
+            Bug::Engine(mutant) => Some(mutant),
+            Bug::AckBeforeCommit | Bug::DeleteUnconfirmed | Bug::ForgetRefusal | Bug::IgnoreStartBefore | Bug::UnlinkForgets => {
+                None
+            }
+        }
+    }
+}

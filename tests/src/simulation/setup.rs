@@ -1,0 +1,103 @@
+//! A database in memory with a site, a worker and nothing else; emptied between schedules, since migrating a new
+//! one takes longer than a schedule.
+
+use super::job::EXTENT;
+use anyhow::Result;
+use longshore_engine::{
+    config::Config,
+    database::Database,
+    journal::{self, Item},
+    site,
+};
+use longshore_schema::{
+    site::Site,
+    wire::{Announce, Report, WorkerKind},
+};
+use sea_orm::ConnectionTrait;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering::Relaxed},
+};
+
+/// When every schedule begins, microseconds.
+pub(super) const START: i64 = 1_800_000_000_000_000;
+/// The workers' ids.
+pub(super) const WORKERS: [&str; 2] = ["w0", "w1"];
+/// Seconds that a pack stays after its last use.
+pub(super) const GRACE_S: i64 = 40;
+
+const SITE: &str = r#"
+[[zone]]
+name = "z1"
+region = "r1"
+[[store]]
+name = "main"
+region = "r1"
+capacity = "1 GiB"
+threshold = 1.0
+grace_s = 40
+extent_size = "64 KiB"
+url = "file:///nowhere/store"
+[[pool]]
+name = "fast"
+zone = "z1"
+hypervisor = "kvm"
+url = "file:///nowhere/pool"
+capacity = "1 GiB"
+"#;
+
+const EMPTY: &str = "DELETE FROM operation; DELETE FROM step; DELETE FROM history; DELETE FROM reservation; DELETE FROM claim; \
+    DELETE FROM hold; DELETE FROM anchor; DELETE FROM pack; DELETE FROM pack_use; DELETE FROM message_seen; DELETE FROM outbox; \
+    DELETE FROM queue; DELETE FROM remains; UPDATE place SET reserved = 0, used = 0, promised = 0, version = 0;";
+
+/// Where schedules run, one after the other.
+pub struct Place {
+    pub(super) database: Database,
+    pub(super) clock: Arc<AtomicI64>,
+}
+
+impl Place {
+    /// Makes the database.
+    pub async fn new() -> Result<Place> {
+        let clock = Arc::new(AtomicI64::new(START));
+        let database = Database::simulated(clock.clone()).await?;
+        let db = database.read();
+        // History refuses to be deleted, and here it is deleted between schedules.
+        db.execute_unprepared("DROP TRIGGER history_guard_delete").await?;
+        let mut wanted = Site::parse(SITE).map_err(|fault| anyhow::anyhow!("{fault}"))?;
+        wanted.stores[0].extent_size = Some(longshore_schema::site::Size(EXTENT.into()));
+        let known = site::read(db).await?;
+        site::apply(&database, &known, &wanted).await?.map_err(|fault| anyhow::anyhow!("{fault}"))?;
+        for worker in WORKERS {
+            let announce = Report::Announce(announcement(worker));
+            let items = vec![Item::Report(Arc::new(announce))];
+            journal::write(&database, &Arc::default(), Config::default(), items, vec![]).await?;
+        }
+        Ok(Place { database, clock })
+    }
+
+    /// Forgets the last schedule, and sets how much fits.
+    pub(super) async fn empty(&self, store: u64, pool: u64) -> Result<()> {
+        self.clock.store(START, Relaxed);
+        let sizes = format!("UPDATE place SET total = CASE role WHEN 'store' THEN {store} ELSE {pool} END;");
+        self.database.read().execute_unprepared(&format!("BEGIN; {EMPTY} {sizes} COMMIT;")).await?;
+        Ok(())
+    }
+}
+
+fn announcement(worker: &str) -> Announce {
+    Announce {
+        worker: worker.into(),
+        incarnation: uuid::Uuid::nil(),
+        kind: WorkerKind::Kvm,
+        host: worker.into(),
+        zone: "z1".into(),
+        version: "0".into(),
+        tools: Default::default(),
+        pools: vec!["fast".into()],
+        stores: vec!["main".into()],
+        concurrency: 4,
+        problems: Default::default(),
+        leaving: false,
+    }
+}

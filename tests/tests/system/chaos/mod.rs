@@ -1,0 +1,59 @@
+//! Everything at once, and parts of it killed or stopped at random instants: two engines, two workers, the broker and
+//! the database, under a steady load of every kind of operation. At the end a checker reads everything back.
+//!
+//! `cargo xtask chaos` runs it for as long as wanted; `cargo xtask test` runs a short one.
+
+mod checker;
+mod killer;
+mod load;
+mod report;
+
+use crate::{
+    cloud::{Cloud, Setup, WORKER},
+    rig::noise,
+};
+use killer::Killer;
+use load::{Client, Life};
+use longshore_engine::database::Database;
+use longshore_tests::{broker::Broker, database_server::DatabaseServer};
+use report::Report;
+use tokio_util::sync::CancellationToken;
+
+/// MiB of each volume. The large one is still being copied when something dies.
+const VOLUMES: [usize; 3] = [2, 6, 80];
+
+/// A number that the environment gives.
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|it| it.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_every_operation_ends_and_nothing_is_lost_or_left() {
+    let seed = setting("SEED").unwrap_or_else(rand::random);
+    let kills = setting("LONGSHORE_CHAOS_KILLS").unwrap_or(5);
+    let mut report = Report::new();
+    report.begins(seed, kills);
+    let (broker, server) = tokio::join!(Broker::start(), DatabaseServer::start());
+    let setup =
+        Setup { amqp: Some(broker.url()), database: Some(server.url()), engine: vec!["--lease-s", "5"], ..Setup::default() };
+    let mut cloud = Cloud::start(setup).await;
+    cloud.run_engine("second engine", &[]);
+    cloud.run("second worker", &[WORKER, &["--id", "h1-second"]].concat());
+    std::fs::create_dir(cloud.dir.path().join("reference")).unwrap();
+    let database = Database::connect(&cloud.database).await.unwrap();
+    let enough = CancellationToken::new();
+    let mut lives = vec![];
+    for (n, size) in VOLUMES.into_iter().enumerate() {
+        let client = Client::connect(&cloud.amqp, database.clone()).await;
+        let life = Life::new(client, n, seed, cloud.dir.path(), noise(seed.wrapping_add(n as u64), size << 20));
+        lives.push(tokio::spawn(life.live(enough.clone())));
+    }
+    let killer = Killer { cloud: &mut cloud, broker: &broker, server: &server, database: &database };
+    killer.run(seed, kills, &mut report).await;
+    enough.cancel();
+    for life in lives {
+        life.await.unwrap();
+    }
+    let client = Client::connect(&cloud.amqp, database.clone()).await;
+    checker::check(&cloud, &database, &client, &mut report).await;
+}

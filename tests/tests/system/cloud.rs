@@ -1,0 +1,247 @@
+//! Engines and workers as processes of the real program, on PostgreSQL, RabbitMQ and S3. The commands are the ones
+//! that an operator types. Waiting is on conditions.
+
+use crate::rig::{backup_body, content, make_volume};
+use longshore_tests::services::{Bucket, Services};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+/// The arguments of the usual worker.
+pub(crate) const WORKER: &[&str] = &["worker", "--kind", "kvm", "--zone", "z1", "--host", "h1"];
+
+/// Longer than a lease, a start window and a copy together, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// An engine and a worker on PostgreSQL, RabbitMQ and S3.
+pub(crate) struct Cloud {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) services: Services,
+    pub(crate) database: String,
+    pub(crate) amqp: String,
+    pub(crate) bucket: Bucket,
+    environment: Vec<(&'static str, String)>,
+    engine: Vec<&'static str>,
+    running: BTreeMap<&'static str, Running>,
+}
+
+/// How a cloud differs from the usual.
+#[derive(Default)]
+pub(crate) struct Setup {
+    /// A broker of the test's own.
+    pub(crate) amqp: Option<String>,
+    /// Where S3 is reached, if not at the server itself.
+    pub(crate) endpoint: Option<String>,
+    /// More arguments of engines.
+    pub(crate) engine: Vec<&'static str>,
+    /// More of every process's environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// A database of the test's own.
+    pub(crate) database: Option<String>,
+}
+
+/// A process that dies with the test.
+pub(crate) struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Cloud {
+    pub(crate) async fn start(setup: Setup) -> Cloud {
+        let services = Services::from_env();
+        let dir = tempfile::Builder::new().prefix("ls-").tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("pool")).unwrap();
+        let bucket = services.fresh_bucket().await;
+        let database = match setup.database {
+            Some(database) => database,
+            None => services.fresh_database().await,
+        };
+        let amqp = match setup.amqp {
+            Some(amqp) => amqp,
+            None => services.fresh_vhost().await,
+        };
+        let Setup { endpoint, engine, environment, .. } = setup;
+        let endpoint = endpoint.unwrap_or_else(|| services.s3_endpoint.clone());
+        let mut cloud = Cloud { dir, services, database, amqp, bucket, environment, engine, running: BTreeMap::new() };
+        let site = format!(
+            "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n\
+             [[store]]\nname = \"main\"\nregion = \"r1\"\ncapacity = \"10 GiB\"\ngrace_s = 0\n\
+             url = \"s3://{}/prefix\"\nendpoint = \"{endpoint}\"\n\
+             signing_region = \"us-east-1\"\npath_style = true\n\
+             credentials = {{ access_key = \"env:TEST_KEY\", secret_key = \"env:TEST_SECRET\" }}\n\
+             [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{}/pool\"\ncapacity = \"100 GiB\"\n",
+            cloud.bucket.name,
+            cloud.dir.path().display()
+        );
+        std::fs::write(cloud.dir.path().join("site.toml"), site).unwrap();
+        cloud.say(&["site", "apply", cloud.dir.path().join("site.toml").to_str().unwrap(), "--yes"]);
+        cloud.run_engine("engine", &[]);
+        cloud.run("worker", WORKER);
+        cloud
+            .until("the worker reaches the store", async |it| {
+                let workers = it.say(&["workers", "--json"]);
+                (workers.contains("\"main\"") && workers.contains("\"fast\"")).then_some(())
+            })
+            .await;
+        cloud
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.services.binary);
+        command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.env("LONGSHORE_DATABASE", &self.database).env("LONGSHORE_BROKER", &self.amqp);
+        command.env("TEST_KEY", &self.services.s3_key).env("TEST_SECRET", &self.services.s3_secret);
+        // What a killed worker leaves in its folder for temporary files goes with the test.
+        command.env("TMPDIR", self.dir.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts a part, or starts it again.
+    pub(crate) fn run(&mut self, name: &'static str, arguments: &[&str]) {
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join(name)).unwrap();
+        let child = self.command(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.running.insert(name, Running(child));
+    }
+
+    /// Starts an engine, or starts it again.
+    pub(crate) fn run_engine(&mut self, name: &'static str, more: &[&str]) {
+        let arguments = [&["engine"], &*self.engine.clone(), more].concat();
+        self.run(name, &arguments);
+    }
+
+    /// Sends a signal to a part.
+    pub(crate) fn signal(&self, name: &str, signal: Signal) {
+        kill_process(Pid::from_child(&self.running[name].0), signal).unwrap();
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self, name: &str) {
+        drop(self.running.remove(name));
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub(crate) fn say(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+
+    pub(crate) fn submit(&self, kind: &str, body: &Value) -> String {
+        let file = self.dir.path().join("body.json");
+        std::fs::write(&file, body.to_string()).unwrap();
+        let said = self.say(&["submit", kind, "--body", file.to_str().unwrap(), "--json"]);
+        let reply: Value = serde_json::from_str(&said).unwrap();
+        reply["operation"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn show(&self, id: &str) -> Value {
+        serde_json::from_str(&self.say(&["show", id, "--json"])).unwrap()
+    }
+
+    pub(crate) async fn ready(&self, id: &str) -> Value {
+        self.until(&format!("{id} is ready"), async |it| {
+            let view = it.show(id);
+            assert_ne!(view["state"], "failed", "{view:#}\n{}", it.logs());
+            (view["state"] == "ready").then_some(view)
+        })
+        .await
+    }
+
+    /// Keys and lengths of the packs in the bucket.
+    pub(crate) async fn packs(&self) -> BTreeMap<String, i64> {
+        self.stored("prefix/packs/").await
+    }
+
+    /// Keys and lengths in the bucket, seen behind Longshore's back.
+    pub(crate) async fn stored(&self, prefix: &str) -> BTreeMap<String, i64> {
+        let list = self.bucket.client.list_objects_v2().bucket(&self.bucket.name).prefix(prefix);
+        let (mut found, mut pages) = (BTreeMap::new(), list.into_paginator().send());
+        while let Some(page) = pages.next().await {
+            let page = page.unwrap();
+            found.extend(page.contents().iter().map(|it| (it.key().unwrap().to_owned(), it.size().unwrap())));
+        }
+        found
+    }
+
+    /// No part has ended by itself.
+    pub(crate) fn assert_alive(&mut self) {
+        let ended: Vec<_> = self.running.iter_mut().filter_map(|(name, it)| Some((*name, it.0.try_wait().unwrap()?))).collect();
+        assert!(ended.is_empty(), "ended by themselves: {ended:?}\n{}", self.logs());
+    }
+
+    pub(crate) async fn until<T>(&self, what: &str, condition: impl AsyncFn(&Cloud) -> Option<T>) -> T {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        let wait = async {
+            loop {
+                if let Some(found) = condition(self).await {
+                    return found;
+                }
+                ticks.tick().await;
+            }
+        };
+        match tokio::time::timeout(LIMIT, wait).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited in vain: {what}\n{}\n{}", self.say(&["list"]), self.logs()),
+        }
+    }
+
+    pub(crate) fn logs(&self) -> String {
+        self.running.keys().map(|it| self.log(it)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What a part has logged.
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    }
+
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.dir.path().join("pool").join(name)
+    }
+
+    /// Starts a backup of a volume of incompressible bytes, and returns once some of it is stored.
+    pub(crate) async fn half_way(&self, bytes: &[u8]) -> (String, BTreeMap<String, i64>) {
+        make_volume(&self.volume("disk"), "raw", bytes);
+        let id = self.submit("backup-snapshot", &backup_body("disk", None));
+        let stored = self
+            .until("the first packs are stored", async |it| {
+                let packs = it.packs().await;
+                (!packs.is_empty()).then_some(packs)
+            })
+            .await;
+        (id, stored)
+    }
+
+    /// The backup is Ready, nothing that was stored was sent again, and it restores bit for bit.
+    pub(crate) async fn whole(&self, id: &str, stored: &BTreeMap<String, i64>, bytes: &[u8]) {
+        self.ready(id).await;
+        let packs = self.packs().await;
+        for (key, length) in stored {
+            assert_eq!(packs.get(key), Some(length), "{key} was replaced or removed");
+        }
+        let all: i64 = packs.values().sum();
+        let most = bytes.len() as i64 + (8 << 20);
+        assert!(all < most, "{all} bytes were put for a volume of {}: something was sent twice", bytes.len());
+        self.restores(id, bytes).await;
+    }
+
+    /// It restores bit for bit, and its history holds.
+    pub(crate) async fn restores(&self, id: &str, bytes: &[u8]) {
+        let made =
+            self.submit("create-volume", &json!({"zone": "z1", "from": id, "pool": "fast", "volume": "new", "format": "raw"}));
+        self.ready(&made).await;
+        assert!(content(&self.volume("new"), "raw") == bytes);
+        self.say(&["history", id, "--verify"]);
+    }
+}

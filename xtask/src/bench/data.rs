@@ -1,0 +1,231 @@
+//! `cargo xtask bench data`: one disk, backed up and restored by Longshore and by others, on one server, in one run, and
+//! what the machine can do at most. Only figures of one run can be compared.
+
+use super::{
+    image, longshore,
+    longshore::{Done, Store},
+    peers::{self, Restic, same},
+    plot,
+    report::Report,
+    server::Server,
+};
+use crate::{
+    project::root,
+    services::{
+        guard::Guard,
+        packages::{self, Package},
+        python::Python,
+        scratch,
+    },
+};
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
+use std::{fs, path::Path};
+
+/// Options of `bench data`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// One object a line.
+    #[arg(long)]
+    json: bool,
+    /// Size of the disk in GiB.
+    #[arg(long, default_value_t = 4.0)]
+    size: f64,
+    /// Write docs/performance/data.svg.
+    #[arg(long)]
+    plot: bool,
+    /// Only Longshore, with other extents, levels, packs and numbers of requests: what the defaults were chosen by.
+    #[arg(long)]
+    sweep: bool,
+}
+
+/// Bodies of the limits of sending.
+const BODY_MIB: u64 = 32;
+
+/// Measures, and leaves nothing behind.
+pub fn run(options: &Options) -> Result<()> {
+    use Package::{Curl, LibnbdBin, Python as Interpreter, QemuUtils, Rclone, Restic};
+    packages::install(&[Curl, LibnbdBin, Interpreter, QemuUtils, Rclone, Restic])?;
+    let python = Python::ready()?;
+    longshore::build()?;
+    let folder = scratch::make()?;
+    let guard = Guard::new(&std::env::current_exe()?, &folder)?;
+    let measured = Server::start(&folder, &python).and_then(|server| Bench::new(options, &server, &folder)?.run());
+    let stopped = guard.stop();
+    measured.and(stopped)
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    server: &'a Server,
+    folder: &'a Path,
+    volume: std::path::PathBuf,
+    bytes: u64,
+    report: Report,
+}
+
+impl<'a> Bench<'a> {
+    fn new(options: &'a Options, server: &'a Server, folder: &'a Path) -> Result<Bench<'a>> {
+        let bytes = (options.size * 64.0) as u64 * 4 * image::PIECE;
+        fs::create_dir(folder.join("pool"))?;
+        let volume = folder.join("pool/disk");
+        eprintln!("longshore is built with the profile {}; making a disk of {} MiB", longshore::PROFILE, bytes >> 20);
+        image::make(&volume, bytes)?;
+        Ok(Bench { options, server, folder, volume, bytes, report: Report::new(options.json) })
+    }
+
+    fn run(mut self) -> Result<()> {
+        if self.options.sweep { self.sweep() } else { self.compare() }
+    }
+
+    fn compare(&mut self) -> Result<()> {
+        let (server, volume) = (self.server, self.volume.clone());
+        let restic = Restic { server, scratch: self.folder };
+        restic.init()?;
+        let (main, small) = (Store::found(server, "longshore", 256)?, Store::found(server, "longshore-64", 64)?);
+        let full = main.backup(server, &volume, None, None)?;
+        self.report.add("full", "longshore", &full.cost);
+        self.report.add("full", "restic", &restic.backup(&volume)?);
+        self.report.add("full", "rclone", &peers::rclone(server, &volume)?);
+        self.report.add("full", "nbdcopy | rclone", &peers::nbdcopy(server, &volume, self.folder)?);
+        let full_64 = small.backup(server, &volume, None, None)?;
+        self.report.add("full", "longshore 64 KiB", &full_64.cost);
+        let limits_cpu = self.limits(full.cost.traffic.sent_mib)?;
+
+        let changed = image::change(&volume, self.bytes)?;
+        let incremental = main.backup(server, &volume, Some(&full), None)?;
+        self.report.add("incremental", "longshore", &incremental.cost);
+        self.report.add("incremental", "restic", &restic.backup(&volume)?);
+        let incremental_64 = small.backup(server, &volume, Some(&full_64), None)?;
+        self.report.add("incremental", "longshore 64 KiB", &incremental_64.cost);
+        let unchanged = main.backup(server, &volume, Some(&incremental), None)?;
+        self.report.add("unchanged", "longshore", &unchanged.cost);
+        self.report.add("unchanged", "restic", &restic.backup(&volume)?);
+
+        let restored = self.folder.join("pool/restored");
+        self.report.add("restore", "longshore", &main.restore(server, &incremental, &restored)?.cost);
+        same(&volume, &restored)?;
+        fs::remove_file(&restored)?;
+        let into = self.folder.join("restic-restored");
+        self.report.add("restore", "restic", &restic.restore(&into)?);
+        same(&volume, &into.join(volume.strip_prefix("/").unwrap_or(&volume)))?;
+        fs::remove_dir_all(&into)?;
+        self.report.add("restore", "rclone", &peers::rclone_back(server, &restored)?);
+        fs::remove_file(&restored)?;
+
+        let sparse = self.sparse(&main)?;
+        let cores = std::thread::available_parallelism()?.get() as f64;
+        let wall = |job| self.report.cost(job, "longshore").map(|cost| cost.wall_s);
+        let sent = |done: &Done| done.said["sent"].as_f64().unwrap_or(0.0);
+        let peak = self.report.rows.iter().filter(|row| row.tool.starts_with("longshore")).map(|row| row.cost.peak_rss_mib);
+        let cpu_to_restic = |job| rounded(self.report.cpu_ratio(job, "longshore", "restic"));
+        let to_restic = |job| rounded(self.report.ratio(job, "longshore", "restic"));
+        let stored_by_restic = self.report.cost("full", "restic").map(|cost| cost.traffic.sent_mib);
+        let mut sums = json!({
+            "profile": longshore::PROFILE, "size_mib": self.bytes >> 20, "cores": cores,
+            "full_to_restic": to_restic("full"), "incremental_to_restic": to_restic("incremental"),
+            "restore_to_restic": to_restic("restore"), "unchanged_to_restic": to_restic("unchanged"),
+            "full_cpu_to_restic": cpu_to_restic("full"), "incremental_cpu_to_restic": cpu_to_restic("incremental"),
+            "restore_cpu_to_restic": cpu_to_restic("restore"),
+            "full_cpu_to_limits": rounded(Some(full.cost.cpu_in_all() / limits_cpu)),
+            "full_to_limits": rounded(wall("full").map(|wall| wall / (limits_cpu / cores))),
+            "stored_to_restic": rounded(stored_by_restic.map(|mib| full.cost.traffic.sent_mib / mib)),
+            "incremental_stored_to_changed": rounded(Some(sent(&incremental) / changed as f64)),
+            "incremental_64_stored_to_changed": rounded(Some(sent(&incremental_64) / changed as f64)),
+            "peak_rss_mib": peak.fold(0.0, f64::max).round(),
+        });
+        if let (Some(sums), Value::Object(sparse)) = (sums.as_object_mut(), sparse) {
+            sums.extend(sparse);
+        }
+        self.report.end(&sums);
+        if self.options.plot {
+            let title =
+                format!("A disk of {} GiB, seconds of wall time, {cores} cores with the server on them", self.bytes >> 30);
+            fs::create_dir_all(root().join("docs/performance"))?;
+            fs::write(root().join("docs/performance/data.svg"), plot::svg(&self.report, &title))?;
+        }
+        Ok(())
+    }
+
+    /// What one core, and the server, do at most. The processor seconds that a full backup can't do without.
+    fn limits(&mut self, stored_mib: f64) -> Result<f64> {
+        let (server, mib) = (self.server, stored_mib.ceil() as u64);
+        let mut sum = 0.0;
+        let reading = longshore::limit(server, &self.volume, "read")?.cost;
+        self.report.add("limit", "read", &reading);
+        for of in ["blake3", "zstd"] {
+            let mut cost = longshore::limit(server, &self.volume, of)?.cost;
+            // Its reading is a limit of its own.
+            cost.cpu_s = (cost.cpu_s - reading.cpu_s).max(0.0);
+            self.report.add("limit", of, &cost);
+            sum += cost.cpu_s;
+        }
+        let put = peers::put(server, self.folder, &image::Random(3).bytes(BODY_MIB << 20), mib)?;
+        self.report.add("limit", "PUT", &put);
+        self.report.add("limit", "GET", &peers::get(server, mib, BODY_MIB)?);
+        Ok(sum + reading.cpu_s + put.cpu_in_all())
+    }
+
+    /// A disk of a tebibyte that is nearly empty, and a thousand scattered changes in it.
+    fn sparse(&mut self, store: &Store) -> Result<Value> {
+        let volume = self.folder.join("pool/sparse");
+        image::scatter(&volume, 1 << 40, 4000, 0)?;
+        let first = store.backup(self.server, &volume, None, None)?;
+        self.report.add("sparse 1 TiB, full", "longshore", &first.cost);
+        image::scatter(&volume, 1 << 40, 1000, 512 << 10)?;
+        let second = store.backup(self.server, &volume, Some(&first), None)?;
+        self.report.add("sparse 1 TiB, changed", "longshore", &second.cost);
+        fs::remove_file(&volume)?;
+        let of = |name: &str| second.said[name].as_f64().unwrap_or(0.0);
+        // A changed extent is a block of 4 KiB, and the bitmap of its sectors.
+        let metadata = of("sent") + of("fetched") - 1000.0 * f64::from(4096 + 64);
+        Ok(json!({"sparse_metadata_mib": rounded(Some(metadata / f64::from(1 << 20)))}))
+    }
+
+    fn sweep(&mut self) -> Result<()> {
+        let (server, volume) = (self.server, self.volume.clone());
+        let mut fulls = vec![];
+        for extent_kib in [64, 256, 1024, 4096] {
+            let store = Store::found(server, &format!("extents-{extent_kib}"), extent_kib)?;
+            let full = store.backup(server, &volume, None, None)?;
+            self.report.add("full", format!("extents {extent_kib} KiB"), &full.cost);
+            fulls.push((extent_kib, store, full));
+        }
+        let tunings = [
+            json!({"level": 3}),
+            json!({"level": -1}),
+            json!({"pack_bytes": 8 << 20}),
+            json!({"pack_bytes": 16 << 20}),
+            json!({"puts": 1}),
+            json!({"puts": 2}),
+            json!({"puts": 8}),
+            json!({"spans": 4}),
+            json!({"spans": 16}),
+            json!({}),
+        ];
+        for tuning in tunings {
+            let name = tuning.to_string();
+            let done = fulls[1].1.backup(server, &volume, None, Some(tuning))?;
+            self.report.add("full", name, &done.cost);
+        }
+        image::change(&volume, self.bytes)?;
+        for (extent_kib, store, full) in &fulls {
+            let incremental = store.backup(server, &volume, Some(full), None)?;
+            self.report.add("incremental", format!("extents {extent_kib} KiB"), &incremental.cost);
+            let restored = self.folder.join("pool/restored");
+            self.report.add(
+                "restore",
+                format!("extents {extent_kib} KiB"),
+                &store.restore(server, &incremental, &restored)?.cost,
+            );
+            same(&volume, &restored)?;
+            fs::remove_file(&restored)?;
+        }
+        Ok(())
+    }
+}
+
+fn rounded(value: Option<f64>) -> Option<f64> {
+    value.map(|value| (value * 1000.0).round() / 1000.0)
+}

@@ -1,0 +1,84 @@
+//! What was measured, as lines of JSON or as a table.
+
+use super::measure::Cost;
+use serde_json::{Value, json};
+
+/// One job of one tool.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// `full`, `incremental`, …
+    pub job: &'static str,
+    /// Which tool.
+    pub tool: String,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+/// All of a run.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// In the order in which they were measured.
+    pub rows: Vec<Row>,
+    json: bool,
+}
+
+impl Report {
+    /// An empty one.
+    pub fn new(json: bool) -> Report {
+        if !json {
+            println!(
+                "{:22} {:18} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>8}",
+                "job", "tool", "wall s", "CPU s", "server s", "peak MiB", "sent MiB", "got MiB", "requests"
+            );
+        }
+        Report { rows: vec![], json }
+    }
+
+    /// Adds a row and prints it.
+    pub fn add(&mut self, job: &'static str, tool: impl Into<String>, cost: &Cost) {
+        let row = Row { job, tool: tool.into(), cost: cost.clone() };
+        let (traffic, tool) = (cost.traffic, &row.tool);
+        match self.json {
+            true => {
+                let mut line = json!(cost);
+                line["job"] = json!(job);
+                line["tool"] = json!(tool);
+                println!("{line}");
+            }
+            false => println!(
+                "{job:22} {tool:18} {:8.2} {:8.2} {:9.2} {:9.0} {:9.1} {:9.1} {:8.0}",
+                cost.wall_s,
+                cost.cpu_s,
+                cost.server_cpu_s,
+                cost.peak_rss_mib,
+                traffic.sent_mib,
+                traffic.received_mib,
+                traffic.requests
+            ),
+        }
+        self.rows.push(row);
+    }
+
+    /// What a tool needed for a job, if it was measured.
+    pub fn cost(&self, job: &str, tool: &str) -> Option<&Cost> {
+        self.rows.iter().find(|row| row.job == job && row.tool == tool).map(|row| &row.cost)
+    }
+
+    /// Wall time of the one tool by that of the other.
+    pub fn ratio(&self, job: &str, tool: &str, other: &str) -> Option<f64> {
+        Some(self.cost(job, tool)?.wall_s / self.cost(job, other)?.wall_s)
+    }
+
+    /// Processor time of the one tool, the server's included, by that of the other: other work on the machine hardly changes it.
+    pub fn cpu_ratio(&self, job: &str, tool: &str, other: &str) -> Option<f64> {
+        Some(self.cost(job, tool)?.cpu_in_all() / self.cost(job, other)?.cpu_in_all())
+    }
+
+    /// Prints the sums of the run.
+    pub fn end(&self, sums: &Value) {
+        match (self.json, sums.as_object()) {
+            (false, Some(sums)) => sums.iter().for_each(|(name, value)| println!("{name}: {value}")),
+            _ => println!("{sums}"),
+        }
+    }
+}

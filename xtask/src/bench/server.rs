@@ -1,0 +1,105 @@
+//! The S3 server that everything is measured against, and what it counts itself: the same for every tool.
+
+use crate::services::{python::Python, s3};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::Command,
+};
+
+/// A server that runs.
+pub struct Server {
+    s3: s3::S3,
+}
+
+/// What went through it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Traffic {
+    /// Bytes of bodies that it received.
+    pub sent_mib: f64,
+    /// Bytes of bodies that it sent.
+    pub received_mib: f64,
+    /// Requests of any kind.
+    pub requests: f64,
+}
+
+impl Traffic {
+    /// What came since `before`.
+    pub fn since(self, before: Traffic) -> Traffic {
+        Traffic {
+            sent_mib: self.sent_mib - before.sent_mib,
+            received_mib: self.received_mib - before.received_mib,
+            requests: self.requests - before.requests,
+        }
+    }
+}
+
+impl Server {
+    /// Starts one in a scratch folder.
+    pub fn start(scratch: &Path, python: &Python) -> Result<Server> {
+        Ok(Server { s3: s3::start(scratch, python)? })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.s3.service.process().map_or(0, |process| process.pid)
+    }
+
+    /// Its address.
+    pub fn endpoint(&self) -> &str {
+        &self.s3.endpoint
+    }
+
+    /// `KEY:SECRET`.
+    pub fn credentials(&self) -> String {
+        format!("{}:{}", self.s3.key, self.s3.secret)
+    }
+
+    /// A command that finds the server in its environment, whichever tool it is.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        for name in ["AWS_ACCESS_KEY_ID", "RCLONE_CONFIG_S3_ACCESS_KEY_ID", "LONGSHORE_BENCH_KEY"] {
+            command.env(name, &self.s3.key);
+        }
+        for name in ["AWS_SECRET_ACCESS_KEY", "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY", "LONGSHORE_BENCH_SECRET"] {
+            command.env(name, &self.s3.secret);
+        }
+        command.env("RCLONE_CONFIG_S3_TYPE", "s3").env("RCLONE_CONFIG_S3_PROVIDER", "Other");
+        command.env("RCLONE_CONFIG_S3_ENDPOINT", &self.s3.endpoint).env("RCLONE_CONFIG", "/dev/null");
+        // rclone stops at a bundle of certificates that it can't load, though nothing here is encrypted.
+        command.env_remove("AWS_CA_BUNDLE");
+        command
+    }
+
+    /// The counters so far.
+    pub fn traffic(&self) -> Result<Traffic> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.s3.metrics)).context("ask the server for its counters")?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let mib = f64::from(1 << 20);
+        Ok(Traffic {
+            sent_mib: sum(&text, "SeaweedFS_s3_bucket_traffic_received_bytes_total") / mib,
+            received_mib: sum(&text, "SeaweedFS_s3_bucket_traffic_sent_bytes_total") / mib,
+            requests: sum(&text, "SeaweedFS_s3_request_total"),
+        })
+    }
+}
+
+/// The sum of a counter over all its labels.
+fn sum(text: &str, name: &str) -> f64 {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with(['{', ' ']));
+    lines.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_counter_is_summed_over_its_labels_and_no_other_is() {
+        let text = "# HELP a b\na{x=\"1 2\"} 3\na{x=\"2\"} 4\nab{x=\"1\"} 100\na 1\n";
+        assert_eq!(super::sum(text, "a"), 8.0);
+    }
+}

@@ -1,0 +1,52 @@
+//! `cargo xtask chaos`: a load of every kind of operation, while parts of Longshore and of what it stands on are
+//! killed and stopped at random; then everything is read back. The same seed kills in the same order.
+
+use super::services;
+use crate::{
+    project::{cargo, run},
+    services::packages::{self, Package},
+};
+use anyhow::{Context, Result};
+use clap::Args;
+use std::{
+    fs,
+    io::stderr,
+    process::{ExitStatus, Stdio},
+};
+
+/// The test that does it; `cargo xtask test` runs it with few kills.
+const TEST: &str = "chaos::";
+
+/// How long, and from which seed.
+#[derive(Debug, Args)]
+pub struct Chaos {
+    /// How often something is killed or stopped.
+    #[arg(long, default_value_t = 50)]
+    kills: u64,
+    /// What decides who dies when; random if absent, and printed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// JSON Lines on standard output, at the end; all else on standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Builds, starts the services, runs it, and stops the services.
+pub fn chaos(chaos: Chaos) -> Result<ExitStatus> {
+    packages::install(&[Package::E2fsprogs, Package::Openssl, Package::QemuUtils])?;
+    run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore"]).stdout(Stdio::from(stderr())))?;
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--all-features", "--test", "system", TEST, "--", "--nocapture"]);
+    command.env("LONGSHORE_CHAOS_KILLS", chaos.kills.to_string());
+    command.envs(chaos.seed.map(|seed| ("SEED", seed.to_string())));
+    let lines = std::env::temp_dir().join(format!("longshore-chaos-{}.jsonl", std::process::id()));
+    if chaos.json {
+        command.env("LONGSHORE_CHAOS_REPORT", &lines).stdout(Stdio::from(stderr()));
+    }
+    let status = services::while_running(false, &mut command)?;
+    if chaos.json {
+        print!("{}", fs::read_to_string(&lines).context("read what the run wrote")?);
+        fs::remove_file(&lines).context("remove what the run wrote")?;
+    }
+    Ok(status)
+}
