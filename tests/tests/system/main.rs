@@ -5,6 +5,7 @@
 mod backends;
 mod chaos;
 mod cloud;
+mod command_line;
 mod encryption;
 mod faults;
 mod generic;

@@ -67,7 +67,7 @@ impl Watched {
         // What isn't a pack comes after all packs.
         let number = PackId::of_key(key).map_or(dying.seen, |pack| pack.n as usize);
         dying.seen += 1;
-        (number >= dying.at).then(|| (dying.at, number == dying.at && dying.late))
+        (number >= dying.at).then_some((dying.at, number == dying.at && dying.late))
     }
 }
 

@@ -1,20 +1,28 @@
 //! One image served by a `qemu-nbd` of ours on a private socket. It is `qemu-nbd` and not `qemu-storage-daemon`
-//! because it ends when its last client leaves: a worker that is killed leaves no daemon that holds a lock.
-//! (Between its start and our connection, some milliseconds, it could stay behind: nothing else is left open.)
+//! because it ends when its last client leaves, after it has closed the image well. It is tied to the worker besides, since
+//! one that no client has reached yet would stay.
 
-use super::scratch::Scratch;
+use super::{
+    scratch::Scratch,
+    tied::{End, Tied},
+};
 use crate::nbd::{Client, Errno, NbdError};
 use longshore_schema::fault::{Fault, code};
 use serde_json::Value;
-use std::{io, path::Path, process::ExitStatus, process::Stdio, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::Path,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     net::UnixStream,
-    process::{Child, Command},
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
+const DAEMON: &str = "qemu-nbd";
 /// How long QEMU may take to open an image. A pool that takes longer is away.
 const OPENING: Duration = Duration::from_secs(60);
 /// Between two looks whether the daemon listens yet.
@@ -29,11 +37,20 @@ pub(super) enum Access {
     Write,
 }
 
+impl Access {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Access::Read => &["--read-only"],
+            Access::Write => &["--cache=writeback", "--discard=unmap", "--detect-zeroes=off"],
+        }
+    }
+}
+
 /// A running daemon and our connections to it. Dropping it kills the daemon.
 #[derive(Debug)]
 pub(super) struct Export {
     clients: Vec<Client>,
-    daemon: Child,
+    daemon: Tied,
     said: JoinHandle<String>,
     volume: String,
     source: String,
@@ -53,20 +70,13 @@ impl Export {
     ) -> Result<Export, Fault> {
         let socket = scratch.join("nbd");
         let source = format!("json:{node}");
-        let mut command = Command::new("qemu-nbd");
-        command.arg("--socket").arg(&socket).arg(format!("--shared={connections}"));
-        match access {
-            Access::Read => command.arg("--read-only"),
-            Access::Write => command.args(["--cache=writeback", "--discard=unmap", "--detect-zeroes=off"]),
-        };
-        command.arg(&source).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // A group of its own: an interrupt from the terminal is for the worker, which ends its daemons itself.
-        let mut daemon = command
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| Fault::transient(code::POOL_UNREACHABLE, format!("start qemu-nbd on this worker: {error}")))?;
-        let said = tokio::spawn(keep(daemon.stderr.take()));
+        let shared = OsString::from(format!("--shared={connections}"));
+        let mut arguments: Vec<&OsStr> = vec![OsStr::new("--socket"), socket.as_os_str(), &shared];
+        arguments.extend(access.options().iter().map(OsStr::new));
+        arguments.push(source.as_ref());
+        let mut daemon = Tied::start(DAEMON, &arguments)
+            .map_err(|error| Fault::transient(code::POOL_UNREACHABLE, format!("start {DAEMON} on this worker: {error}")))?;
+        let said = tokio::spawn(keep(daemon.errors()));
         let mut export = Export { clients: vec![], daemon, said, volume: volume.into(), source, access, _scratch: scratch };
         for _ in 0..connections {
             let opened = timeout(OPENING, export.connect(&socket)).await;
@@ -83,7 +93,7 @@ impl Export {
                 break stream;
             }
             tokio::select! {
-                ended = self.daemon.wait() => return Err(self.refused(ended).await),
+                ended = self.daemon.ended() => return Err(self.refused(ended).await),
                 () = sleep(POLL) => (),
             }
         };
@@ -91,7 +101,7 @@ impl Export {
             Ok(client) => Ok(client),
             // It listens before it opens the image: if that fails, its end says why.
             Err(NbdError::Lost(_)) => {
-                let ended = self.daemon.wait().await;
+                let ended = self.daemon.ended().await;
                 Err(self.refused(ended).await)
             }
             Err(error) => Err(self.fault(&error)),
@@ -108,8 +118,8 @@ impl Export {
         for client in std::mem::take(&mut self.clients) {
             client.disconnect().await;
         }
-        match self.daemon.wait().await {
-            Ok(status) if status.success() => Ok(()),
+        match self.daemon.ended().await {
+            Ok(End::Code(0)) => Ok(()),
             ended => Err(self.refused(ended).await),
         }
     }
@@ -139,15 +149,16 @@ impl Export {
     }
 
     /// Why the daemon ended, from what it said.
-    async fn refused(&mut self, ended: io::Result<ExitStatus>) -> Fault {
+    async fn refused(&mut self, ended: io::Result<End>) -> Fault {
         let said = (&mut self.said).await.unwrap_or_default();
         let said = said.replace(&self.source, &self.volume);
         let said = said.lines().map(|it| it.strip_prefix("qemu-nbd: ").unwrap_or(it)).collect::<Vec<_>>().join("; ");
-        match ended.map(|status| status.code()) {
-            Ok(Some(_)) if !said.is_empty() => judged(&self.volume, self.code(), &said),
-            Ok(Some(number)) => self.transient(format!("qemu-nbd ended with {number} and no word")),
-            Ok(None) => self.transient("qemu-nbd was killed"),
-            Err(error) => self.transient(format!("wait for qemu-nbd: {error}")),
+        match ended {
+            Ok(End::Code(_)) if !said.is_empty() => judged(&self.volume, self.code(), &said),
+            Ok(End::Code(number)) => self.transient(format!("{DAEMON} ended with {number} and no word")),
+            Ok(End::Killed) => self.transient(format!("{DAEMON} was killed")),
+            Ok(End::NotStarted) => Fault::transient(code::POOL_UNREACHABLE, format!("start {DAEMON} on this worker: {said}")),
+            Err(error) => self.transient(format!("wait for {DAEMON}: {error}")),
         }
     }
 }
@@ -210,7 +221,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut export, _) = export(folder.path(), Access::Read, json!({"event": "none", "errno": 5, "sector": 8})).await;
         export.clients.clear();
-        assert!(export.daemon.wait().await.unwrap().success());
+        assert!(export.daemon.ended().await.unwrap() == End::Code(0));
     }
 
     #[tokio::test]
@@ -226,7 +237,7 @@ mod tests {
     async fn a_daemon_that_is_killed_fails_what_waits_for_it_and_may_be_tried_again() {
         let folder = tempfile::tempdir().unwrap();
         let (mut export, _) = export(folder.path(), Access::Read, json!({"event": "none", "errno": 5, "sector": 8})).await;
-        export.daemon.start_kill().unwrap();
+        export.daemon.untie();
         let error = loop {
             if let Err(error) = export.clients()[1].read(0, 512).await {
                 break error;

@@ -14,6 +14,7 @@ mod reader;
 mod scratch;
 #[cfg(test)]
 mod tests;
+mod tied;
 mod tools;
 mod writer;
 

@@ -1,0 +1,212 @@
+//! The program as somebody types it, embedded on SQLite with a directory as store: what it prints, its exit codes, and an
+//! engine of another process that ends in the middle.
+
+use crate::rig::{content, make_volume, noise};
+use longshore_tests::services::Services;
+use serde_json::Value;
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+/// A folder with a site file and a pool, and the program in it.
+struct Desk {
+    dir: tempfile::TempDir,
+    program: PathBuf,
+}
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        let dir = tempfile::Builder::new().prefix("ls-").tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("pool")).unwrap();
+        let desk = Desk { dir, program: Services::from_env().binary };
+        desk.site("1 GiB");
+        desk
+    }
+
+    fn site(&self, capacity: &str) {
+        let folder = self.dir.path().display();
+        let site = format!(
+            "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n\
+             [[store]]\nname = \"main\"\nregion = \"r1\"\ncapacity = \"{capacity}\"\nurl = \"file://{folder}/store\"\n\
+             [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{folder}/pool\"\ncapacity = \"100 GiB\"\n",
+        );
+        std::fs::write(self.dir.path().join("site.toml"), site).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.env("LONGSHORE_DATABASE", format!("sqlite://{}/longshore.db", self.dir.path().display()));
+        command.env("LONGSHORE_BROKER", "embedded").env("TMPDIR", self.dir.path());
+        command
+    }
+
+    fn say(&self, arguments: &[&str]) -> Said {
+        let output = self.command(arguments).output().unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+        Said { code: output.status.code().unwrap(), out, err }
+    }
+
+    /// Ends with that code.
+    #[track_caller]
+    fn ends(&self, code: i32, arguments: &[&str]) -> Said {
+        let said = self.say(arguments);
+        assert_eq!(said.code, code, "{arguments:?}\n{}{}", said.out, said.err);
+        said
+    }
+
+    /// What it prints as JSON, one line.
+    #[track_caller]
+    fn json(&self, code: i32, arguments: &[&str]) -> Value {
+        let said = self.ends(code, &[arguments, &["--json"]].concat());
+        serde_json::from_str(if code == 0 { &said.out } else { &said.err }).unwrap()
+    }
+
+    #[track_caller]
+    fn backup(&self, volume: &str) -> String {
+        let arguments = ["submit", "backup-snapshot", "--zone", "z1", "--pool", "fast", "--volume", volume, "--store", "main"];
+        let made = self.json(0, &arguments);
+        assert_eq!(made["state"], "ready");
+        made["id"].as_str().unwrap().to_owned()
+    }
+
+    fn volume(&self, name: &str) -> PathBuf {
+        self.dir.path().join("pool").join(name)
+    }
+
+    fn restore(&self, from: &str, volume: &str, code: i32) -> Value {
+        self.json(code, &["submit", "create-volume", "--zone", "z1", "--from", from, "--pool", "fast", "--volume", volume])
+    }
+
+    /// An engine of another process, once it listens.
+    fn engine(&self) -> Running {
+        let engine = self.command(&["engine", "--lease-s", "5"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let engine = Running(engine);
+        until("the engine has workers", || {
+            let workers = self.ends(0, &["workers", "--json"]).out;
+            (workers.contains("\"fast\"") && workers.contains("\"main\"")).then_some(())
+        });
+        engine
+    }
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Each look starts a process, which is pause enough.
+fn until<T>(what: &str, condition: impl Fn() -> Option<T>) -> T {
+    (0..10_000).find_map(|_| condition()).unwrap_or_else(|| panic!("in vain: {what}"))
+}
+
+#[test]
+fn a_store_whose_folder_is_missing_is_made_only_when_that_is_said() {
+    let desk = Desk::new();
+    assert!(desk.ends(2, &["site", "apply", "site.toml"]).err.contains("--yes"));
+    let refused = desk.ends(1, &["site", "apply", "site.toml", "--yes"]);
+    assert!(refused.err.contains("store.missing") && refused.err.contains("--create"), "{}", refused.err);
+    assert!(!desk.dir.path().join("store").exists());
+    desk.ends(0, &["site", "apply", "site.toml", "--yes", "--create"]);
+    assert!(desk.dir.path().join("store").is_dir());
+}
+
+#[test]
+fn the_main_job_by_hand_and_what_each_command_says() {
+    let desk = Desk::new();
+    let bytes = noise(1, 3 << 20);
+    make_volume(&desk.volume("disk.qcow2"), "qcow2", &bytes);
+    assert!(desk.ends(0, &["doctor"]).out.contains("site apply"));
+    desk.ends(0, &["site", "apply", "site.toml", "--yes", "--create"]);
+    let plan = desk.ends(0, &["plan", "backup-snapshot", "--zone=z1", "--pool=fast", "--volume=disk.qcow2", "--store=main"]);
+    assert!(plan.out.contains("point of no return"), "{}", plan.out);
+    let id = desk.backup("disk.qcow2");
+    desk.restore(&id, "new.raw", 0);
+    assert!(content(&desk.volume("new.raw"), "qcow2") == bytes);
+
+    assert_eq!(desk.restore(&id, "new.raw", 1)["fault"]["code"], "volume.exists");
+    let list = desk.ends(0, &["list", "--json"]).out;
+    assert_eq!(
+        list.lines().map(|it| serde_json::from_str::<Value>(it).unwrap()["state"].clone()).collect::<Vec<_>>(),
+        ["failed", "ready", "ready"]
+    );
+    assert!(desk.ends(0, &["history", &id, "--verify"]).out.contains("copying -> ready"));
+    assert!(desk.ends(0, &["verify", &id]).out.contains("every byte is there"));
+    desk.ends(0, &["watch", &id]);
+    desk.ends(0, &["stores"]);
+    for kind in ["retry", "cancel"] {
+        desk.ends(1, &[kind, &id]);
+    }
+    desk.ends(1, &["abandon", &id, "--reason", "to see"]);
+    let store = std::fs::read_dir(desk.dir.path().join("store/packs")).unwrap().next().unwrap().unwrap().path();
+    let pack = std::fs::read_dir(store).unwrap().map(|it| it.unwrap().path()).max_by_key(|it| it.metadata().unwrap().len());
+    std::fs::write(pack.unwrap(), "damaged").unwrap();
+    assert!(desk.ends(1, &["verify", &id]).err.contains("object.corrupt"));
+    let gone = desk.ends(0, &["destroy", &id, "--wait"]);
+    assert!(gone.out.contains("is destroyed"), "{}", gone.out);
+    assert_eq!(desk.json(0, &["show", &id])["state"], "destroyed");
+    desk.ends(1, &["submit", "create-volume", "--zone=z1", "--from", &id, "--pool=fast", "--volume=late"]);
+}
+
+#[test]
+fn exit_codes_are_those_of_the_contract() {
+    let desk = Desk::new();
+    desk.site("1 MiB");
+    make_volume(&desk.volume("disk"), "raw", &noise(2, 512 << 10));
+    make_volume(&desk.volume("huge"), "raw", &noise(3, 4 << 20));
+    desk.ends(0, &["site", "apply", "site.toml", "--yes", "--create"]);
+    let submit = |volume: &str, more: &[&str]| {
+        let volume = format!("--volume={volume}");
+        let arguments = ["submit", "backup-snapshot", "--zone=z1", "--pool=fast", "--store=main", &volume];
+        desk.say(&[&arguments, more].concat())
+    };
+    assert_eq!(submit("disk", &["--when-full=refuse"]).code, 0);
+    for (volume, code) in [("missing", "volume.missing"), ("../disk", "volume.name-invalid"), ("huge", "store.full")] {
+        let said = submit(volume, &["--when-full=refuse"]);
+        assert!(said.code == 1 && said.err.contains(code), "{volume}: {} {}", said.code, said.err);
+    }
+    assert_eq!(submit("disk", &["--colour=blue"]).code, 2);
+    desk.ends(4, &["show", "01a20deb-2358-7087-9769-e28115a339c8"]);
+    desk.ends(4, &["destroy", "01a20deb-2358-7087-9769-e28115a339c8"]);
+    let mut away = desk.command(&["submit", "verify-object", "--object", "01a20deb-2358-7087-9769-e28115a339c8"]);
+    let away = away.env("LONGSHORE_BROKER", "amqp://127.0.0.1:1").output().unwrap();
+    assert_eq!(away.status.code(), Some(5), "{}", String::from_utf8_lossy(&away.stderr));
+}
+
+#[test]
+fn whoever_waits_takes_over_when_the_engine_of_another_process_dies() {
+    let desk = Desk::new();
+    let bytes = noise(4, 300 << 20);
+    make_volume(&desk.volume("disk"), "raw", &bytes);
+    desk.ends(0, &["site", "apply", "site.toml", "--yes", "--create"]);
+    let engine = desk.engine();
+    let arguments =
+        ["submit", "backup-snapshot", "--zone=z1", "--pool=fast", "--volume=disk", "--store=main", "--wait", "--json"];
+    let waiting = desk.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let packs = desk.dir.path().join("store/packs");
+    until("the first pack is stored", || {
+        desk.ends(0, &["list"]);
+        std::fs::read_dir(&packs).ok()?.next()?.ok()
+    });
+    drop(engine);
+    let ended = waiting.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let made: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(made["state"], "ready");
+    let id = made["id"].as_str().unwrap();
+    assert!(desk.ends(0, &["history", id]).out.contains("lease"), "the engine died too late to show anything");
+    desk.restore(id, "new.raw", 0);
+    assert!(content(&desk.volume("new.raw"), "qcow2") == bytes);
+}
