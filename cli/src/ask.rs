@@ -55,7 +55,7 @@ pub(crate) enum Line {
         courier: Arc<dyn Courier>,
         /// Whose.
         user: String,
-        /// Whether a person is told what is waited for.
+        /// Nobody is told what is waited for: a program reads the output.
         quiet: bool,
     },
     /// The embedded engine of another process.

@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use futures::future::BoxFuture;
 use longshore_schema::{migrations::Migrator, time::Timestamp};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, SqlErr,
+    ConnectOptions, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqlErr,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
     sqlx::{
         Connection,
@@ -66,9 +66,17 @@ impl From<DbErr> for Failed {
         match error.sql_err() {
             Some(SqlErr::UniqueConstraintViolation(what)) => Failed::Conflict(what),
             _ if retryable.iter().any(|it| text.contains(it)) => Failed::Conflict(text),
+            // What was to be written can't be: a NUL in a text, a number out of range. Trying again can't help.
+            _ if is_data_exception(&error) => Failed::Internal(error.into()),
             _ => Failed::Database(error),
         }
     }
+}
+
+/// SQLSTATE class 22, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn is_data_exception(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else { return false };
+    error.as_database_error().and_then(|it| it.code()).is_some_and(|it| it.starts_with("22"))
 }
 
 impl From<anyhow::Error> for Failed {

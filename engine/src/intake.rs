@@ -7,7 +7,7 @@ use crate::{
     journal::{Item, Journal},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
-use longshore_courier::{Courier, Delivery, Inbox, Parcel, Properties, Queue};
+use longshore_courier::{Courier, Delivery, Inbox, Parcel, Properties, Queue, Unsent};
 use longshore_schema::{
     fault::{Fault, code},
     site::is_name,
@@ -66,6 +66,10 @@ impl Intake {
         };
         match self.journal.absorb(Item::Command(Arc::new(command))).await {
             Ok(_) => delivery.receipt.ack(),
+            // Trying again can't help.
+            Err(error) if matches!(error.downcast_ref(), Some(Failed::Internal(_))) => {
+                self.refuse(delivery, Fault::permanent(code::INTERNAL, format!("{error:#}"))).await;
+            }
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "a command could not be absorbed; it is delivered again");
                 back_later(delivery).await;
@@ -119,7 +123,7 @@ impl Intake {
             let reply = Parcel {
                 exchange: String::new(),
                 routing_key: reply_to.clone(),
-                mandatory: false,
+                mandatory: true,
                 properties: Properties {
                     correlation_id: properties.correlation_id.clone(),
                     persistent: true,
@@ -127,8 +131,10 @@ impl Intake {
                 },
                 body: body.into(),
             };
-            // Who asked may be gone; the message itself is kept below.
-            let _ = self.courier.publish(vec![reply]).await;
+            // Who asked may be gone; an answer that may be lost is given again.
+            if !matches!(self.courier.publish(vec![reply]).await.as_slice(), [Ok(()) | Err(Unsent::Unroutable { .. })]) {
+                return back_later(delivery).await;
+            }
         }
         self.bury(delivery, &fault).await;
     }
@@ -168,7 +174,21 @@ fn read_command(parcel: &Parcel) -> Result<Command, Fault> {
         return Err(Fault::permanent(code::COMMAND_TOO_LARGE, why));
     }
     let malformed = |why: String| Fault::permanent(code::COMMAND_MALFORMED, why);
-    let message_id = properties.message_id.clone().filter(|it| (1..=128).contains(&it.len()) && !it.contains('\0'));
+    // PostgreSQL stores no NUL, and whatever of these is stored or logged shouldn't move a terminal's cursor.
+    let texts = [
+        ("kind", Some(&parcel.routing_key)),
+        ("message_id", properties.message_id.as_ref()),
+        ("reply_to", properties.reply_to.as_ref()),
+        ("correlation_id", properties.correlation_id.as_ref()),
+        ("user_id", properties.user_id.as_ref()),
+        ("header tenant", properties.headers.get("tenant")),
+    ];
+    for (name, text) in texts {
+        if text.is_some_and(|it| it.chars().any(char::is_control)) {
+            return Err(malformed(format!("the {name} has a control character")));
+        }
+    }
+    let message_id = properties.message_id.clone().filter(|it| (1..=128).contains(&it.len()));
     let message_id = message_id.ok_or_else(|| malformed("the property message_id is required: 1 to 128 characters".into()))?;
     let body: Value =
         serde_json::from_slice(&parcel.body).map_err(|error| malformed(format!("the body is not JSON: {error}")))?;
@@ -188,4 +208,40 @@ fn read_command(parcel: &Parcel) -> Result<Command, Fault> {
         priority: properties.priority.unwrap_or(0),
         body,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parcel(change: impl FnOnce(&mut Parcel)) -> Parcel {
+        let properties = Properties { message_id: Some("m".into()), ..Properties::default() };
+        let mut parcel = Parcel {
+            exchange: names::COMMANDS.into(),
+            routing_key: "destroy".into(),
+            mandatory: false,
+            properties,
+            body: "{}".into(),
+        };
+        change(&mut parcel);
+        parcel
+    }
+
+    #[test]
+    fn a_control_character_is_refused_wherever_it_stands() {
+        assert!(read_command(&parcel(|_| ())).is_ok());
+        let nul = || Some("a\0b".to_owned());
+        let changes: [fn(&mut Parcel, Option<String>); 6] = [
+            |it, text| it.routing_key = text.unwrap(),
+            |it, text| it.properties.message_id = text,
+            |it, text| it.properties.reply_to = text,
+            |it, text| it.properties.correlation_id = text,
+            |it, text| it.properties.user_id = text,
+            |it, text| drop(it.properties.headers.insert("tenant".into(), text.unwrap())),
+        ];
+        for (n, change) in changes.into_iter().enumerate() {
+            let fault = read_command(&parcel(|it| change(it, nul()))).err().unwrap();
+            assert_eq!(fault.code, code::COMMAND_MALFORMED, "{n}");
+        }
+    }
 }

@@ -2,7 +2,11 @@
 //! wrote goes out at once; what a dead one left is found by its expired claim. Publishing twice is normal.
 
 use crate::database::{Database, Failed};
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, Fuse, FusedFuture},
+    stream::FuturesUnordered,
+};
 use longshore_courier::{Courier, Parcel, Properties, Unsent};
 use longshore_schema::{tables::outbox, time::Timestamp};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
@@ -17,8 +21,8 @@ use uuid::Uuid;
 
 /// How many messages are published before their confirms are awaited.
 const WINDOW: usize = 256;
-/// Seconds for which a row is claimed.
-const CLAIM_S: u64 = 30;
+/// Seconds for which a row is claimed by the engine that publishes it.
+pub(crate) const CLAIM_S: u64 = 30;
 
 /// Windows under way at once.
 const WINDOWS: usize = 4;
@@ -90,6 +94,13 @@ fn lock(confirmed: &Confirmed) -> std::sync::MutexGuard<'_, Vec<Uuid>> {
     confirmed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// A fused future that has ended never ends again.
+async fn unless_over(mut future: Fuse<BoxFuture<'_, ()>>) {
+    if !future.is_terminated() {
+        (&mut future).await;
+    }
+}
+
 struct Publisher {
     database: Database,
     courier: Arc<dyn Courier>,
@@ -103,18 +114,23 @@ impl Publisher {
         idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut waiting = 0;
         let mut windows = FuturesUnordered::new();
+        let mut looking = Fuse::<BoxFuture<'_, ()>>::terminated();
+        let mut deleting = Fuse::<BoxFuture<'_, ()>>::terminated();
         loop {
             tokio::select! {
                 Some(handed) = inbox.recv(), if windows.len() < WINDOWS => windows.push(self.publish(gather(handed, &mut inbox))),
                 Some(()) = windows.next() => (),
-                _ = backstop.tick() => self.publish_left_over().await,
-                _ = idle.tick() => {
+                // Beside the windows: nobody's lease waits for a broker that is slow to confirm what was left over.
+                _ = backstop.tick(), if looking.is_terminated() => looking = self.publish_left_over().boxed().fuse(),
+                () = &mut looking => (),
+                _ = idle.tick(), if deleting.is_terminated() => {
                     let left = lock(&self.confirmed).len();
                     if left > 0 && left == waiting {
-                        self.delete_confirmed().await;
+                        deleting = self.delete_confirmed().boxed().fuse();
                     }
-                    waiting = lock(&self.confirmed).len();
+                    waiting = left;
                 }
+                () = &mut deleting => (),
                 () = stop.cancelled() => break,
                 else => break,
             }
@@ -123,6 +139,7 @@ impl Publisher {
             windows.push(self.publish(handed));
         }
         while windows.next().await.is_some() {}
+        tokio::join!(unless_over(looking), unless_over(deleting));
         self.delete_confirmed().await;
     }
 

@@ -87,9 +87,9 @@ async fn started(unit: &mut Unit<'_>, attempt: Attempt, worker: &str) -> Result<
     {
         // The word that it may start was lost on the way, or came to a process that died. Whoever asks again counts
         // its lease from now, so the engine must too.
-        let running = Running { attempt, done_bytes: 0, total_bytes: None, sealed: vec![] };
+        let (done_bytes, total_bytes) = unit.progress(attempt);
         let until = unit.lease_end();
-        if mutant::is(Mutant::GoAgainWithoutTime) || renew(unit, &running, until).await? {
+        if mutant::is(Mutant::GoAgainWithoutTime) || renew(unit, attempt, until, (done_bytes, total_bytes)).await? {
             let pace = Pace::Long { lease_s: unit.config().lease_s };
             return unit.control(worker, &Control::Go { attempt, pace });
         }
@@ -110,20 +110,19 @@ async fn renewed(unit: &mut Unit<'_>, worker: &str, token: u64, running: &[Runni
     for it in running {
         let attempt = it.attempt;
         let runs = unit.runs(attempt, worker);
-        let renewed = if runs { renew(unit, it, until).await? } else { false };
+        let progress = (to_i64(it.done_bytes), it.total_bytes.map(to_i64));
+        let renewed = if runs { renew(unit, attempt, until, progress).await? } else { false };
         if !renewed {
             stop.push(attempt);
             continue;
         }
         packs::record(unit.tx, &mut unit.ledger, attempt.operation, &it.sealed).await?;
-        progress(unit, it)?;
+        tell(unit, it)?;
     }
     unit.control(worker, &Control::Renewed { token, stop })
 }
 
-async fn renew(unit: &mut Unit<'_>, running: &Running, until: i64) -> Result<bool, Failed> {
-    let attempt = running.attempt;
-    let (done, total) = (to_i64(running.done_bytes), running.total_bytes.map(to_i64));
+async fn renew(unit: &mut Unit<'_>, attempt: Attempt, until: i64, (done, total): (i64, Option<i64>)) -> Result<bool, Failed> {
     if unit.renew_unwritten(attempt, until, done, total) {
         return Ok(true);
     }
@@ -142,7 +141,8 @@ async fn renew(unit: &mut Unit<'_>, running: &Running, until: i64) -> Result<boo
     Ok(renewed)
 }
 
-fn progress(unit: &mut Unit<'_>, running: &Running) -> Result<(), Failed> {
+/// Tells the world how far it is.
+fn tell(unit: &mut Unit<'_>, running: &Running) -> Result<(), Failed> {
     let id: OperationId = running.attempt.operation;
     let Some(loaded) = unit.get(id) else { return Ok(()) };
     let key = format!("{}.progress", loaded.row().kind);

@@ -137,7 +137,7 @@ fn sent_again() -> FieldTable {
     arguments
 }
 
-/// What `sent_again` keeps: all of RabbitMQ's reasons but `expired`. `-with-x`: else headers that begin with `x-` don't count.
+/// What `sent_again` keeps: what came back too often. What expired was sent again, and nobody rejects. `-with-x`: else headers that begin with `x-` don't count.
 fn not_expired() -> FieldTable {
     let reason = "x-first-death-reason";
     table([("x-match", text("any-with-x")), (reason, text("delivery_limit"))])

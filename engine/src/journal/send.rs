@@ -1,9 +1,11 @@
-//! Messages of a unit of work: steps, control, events and replies. All of them are rows of the outbox first.
+//! Messages of a unit of work. Steps, events and replies are rows of the outbox first; control and progress, which
+//! needn't survive, are published after the commit and never stored.
 
 use super::{bulk::Rows, rows::state_name, unit::Unit, write::QueueChange};
 use crate::{
     database::Failed,
     machine::StepState,
+    outbox::CLAIM_S,
     plan::{Call, Input, Work},
 };
 use longshore_schema::{
@@ -79,7 +81,7 @@ impl Unit<'_> {
         body: String,
         expires: Option<Timestamp>,
     ) {
-        let claimed_until = self.now.plus_s(30).0;
+        let claimed_until = self.now.plus_s(CLAIM_S).0;
         self.outbox.push(outbox::Model {
             id: uuid::Uuid::now_v7(),
             exchange: exchange.to_owned(),
@@ -104,8 +106,8 @@ impl Unit<'_> {
         let mut depths = HashMap::new();
         for (name, mut ready) in wanted {
             let left = self.queues.get(&name).copied().unwrap_or(0);
-            let unstarted = self.unstarted(&name).await?;
-            let free = usize::try_from(self.config.queue_depth - (unstarted + left)).unwrap_or(0);
+            let wanted = if self.refilled { usize::MAX } else { ready.len() };
+            let (unstarted, free) = self.room(&name, left, wanted).await?;
             if (left < 0 || self.refilled) && ready.len() < free {
                 ready.extend(self.backlog(&name, free - ready.len(), &ready).await?);
             }
@@ -124,11 +126,21 @@ impl Unit<'_> {
         Ok(depths)
     }
 
-    /// Unstarted steps in a queue, as far as this engine knows: the update is guarded.
-    async fn unstarted(&mut self, name: &str) -> Result<i32, Failed> {
-        if let Some(known) = self.memory.queues.get(name) {
-            return Ok(*known);
+    /// Unstarted steps in a queue, and how many more it takes once `left` of them are away (or come). What is
+    /// remembered suffices if it has the room that is wanted, since the update is guarded; other engines may have made room.
+    async fn room(&mut self, name: &str, left: i32, wanted: usize) -> Result<(i32, usize), Failed> {
+        let depth = self.config.queue_depth;
+        let free = |unstarted: i32| usize::try_from(depth - (unstarted + left)).unwrap_or(0);
+        if let Some(&known) = self.memory.queues.get(name)
+            && free(known) >= wanted
+        {
+            return Ok((known, free(known)));
         }
+        let read = self.unstarted(name).await?;
+        Ok((read, free(read)))
+    }
+
+    async fn unstarted(&mut self, name: &str) -> Result<i32, Failed> {
         if let Some(row) = queue::Entity::find_by_id(name).one(self.tx).await? {
             return Ok(row.unstarted);
         }

@@ -105,6 +105,12 @@ impl<'t> Unit<'t> {
         true
     }
 
+    /// Bytes done and to do of a step, as last told.
+    pub fn progress(&self, attempt: Attempt) -> (i64, Option<i64>) {
+        let known = self.operations.get(&attempt.operation).and_then(|it| it.deliveries.get(usize::from(attempt.seq)));
+        known.map_or((0, None), |it| (it.done_bytes, it.total_bytes))
+    }
+
     /// A running step's row was renewed in this transaction.
     pub fn was_renewed(&mut self, attempt: Attempt, until: i64, done_bytes: i64, total_bytes: Option<i64>) {
         let Some(loaded) = self.operations.get_mut(&attempt.operation) else { return };

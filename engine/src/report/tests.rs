@@ -12,8 +12,10 @@ use crate::{
 use longshore_schema::{
     site::Site,
     step::{Attempt, StepMessage},
+    tables::step,
     wire::{Control, Report, Running, names},
 };
+use sea_orm::EntityTrait;
 use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -21,28 +23,43 @@ use tokio::sync::Mutex;
 struct Journal {
     database: Database,
     memory: Arc<Mutex<Memory>>,
-    _dir: tempfile::TempDir,
+    config: Config,
+    _dir: Arc<tempfile::TempDir>,
 }
 
 impl Journal {
-    async fn new() -> Journal {
+    /// Another engine on the same database.
+    fn beside(&self) -> Journal {
+        Journal { database: self.database.clone(), memory: Arc::default(), config: self.config, _dir: self._dir.clone() }
+    }
+
+    async fn with(config: Config) -> Journal {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&format!("sqlite://{}/longshore.db", dir.path().display())).await.unwrap();
         let known = site::read(database.read()).await.unwrap();
         let wanted = Site::parse("[[zone]]\nname = \"z1\"\nregion = \"r1\"\n").unwrap();
         site::apply(&database, &known, &wanted).await.unwrap().unwrap();
-        Journal { database, memory: Arc::default(), _dir: dir }
+        Journal { database, memory: Arc::default(), config, _dir: Arc::new(dir) }
+    }
+
+    async fn new() -> Journal {
+        Journal::with(Config::default()).await
     }
 
     async fn write(&self, items: Vec<Item>) -> Written {
-        journal::write(&self.database, &self.memory, Config::default(), items, vec![]).await.unwrap()
+        journal::write(&self.database, &self.memory, self.config, items, vec![]).await.unwrap()
     }
 
-    /// Submits an operation; the attempt of its first step.
-    async fn sent(&self) -> Attempt {
+    async fn step(&self, attempt: Attempt) -> step::Model {
+        let id = (attempt.operation.0, i16::try_from(attempt.seq).unwrap());
+        step::Entity::find_by_id(id).one(self.database.read()).await.unwrap().unwrap()
+    }
+
+    /// Submits an operation; the attempt of its first step, if that is sent at once.
+    async fn submit(&self, message_id: &str) -> Option<Attempt> {
         let command = Command {
             kind: "idle".into(),
-            message_id: "m1".into(),
+            message_id: message_id.into(),
             user: "local".into(),
             tenant: None,
             reply_to: None,
@@ -51,9 +68,14 @@ impl Journal {
             body: json!({"zone": "z1"}),
         };
         let written = self.write(vec![Item::Command(Arc::new(command))]).await;
-        let step = written.outbox.iter().find(|it| it.exchange == names::STEPS).unwrap();
-        serde_json::from_str::<StepMessage>(&step.body).unwrap().attempt
+        sent(&written).pop()
     }
+}
+
+/// Attempts that are sent.
+fn sent(written: &Written) -> Vec<Attempt> {
+    let steps = written.outbox.iter().filter(|it| it.exchange == names::STEPS);
+    steps.map(|it| serde_json::from_str::<StepMessage>(&it.body).unwrap().attempt).collect()
 }
 
 fn report(report: Report) -> Item {
@@ -68,7 +90,7 @@ fn words(written: &Written) -> Vec<Control> {
 #[tokio::test]
 async fn a_start_that_is_announced_twice_at_once_is_granted_and_not_stopped() {
     let journal = Journal::new().await;
-    let attempt = journal.sent().await;
+    let attempt = journal.submit("m1").await.unwrap();
     let started = || report(Report::Started { attempt, worker: "w1".into() });
     let written = journal.write(vec![started(), started()]).await;
     let words = words(&written);
@@ -78,7 +100,7 @@ async fn a_start_that_is_announced_twice_at_once_is_granted_and_not_stopped() {
 #[tokio::test]
 async fn a_renewal_beside_its_start_is_granted_and_not_stopped() {
     let journal = Journal::new().await;
-    let attempt = journal.sent().await;
+    let attempt = journal.submit("m1").await.unwrap();
     let running = Running { attempt, done_bytes: 7, total_bytes: Some(9), sealed: vec![] };
     let renew = Report::Renew { worker: "w1".into(), token: 1, running: vec![running] };
     let written = journal.write(vec![report(Report::Started { attempt, worker: "w1".into() }), report(renew)]).await;
@@ -88,4 +110,34 @@ async fn a_renewal_beside_its_start_is_granted_and_not_stopped() {
         Control::Go { .. } | Control::Welcome { .. } | Control::SiteChanged { .. } => false,
     });
     assert!(!stopped);
+}
+
+#[tokio::test]
+async fn a_start_that_is_announced_again_counts_its_lease_from_now_and_keeps_its_progress() {
+    let journal = Journal::new().await;
+    let attempt = journal.submit("m1").await.unwrap();
+    let started = || report(Report::Started { attempt, worker: "w1".into() });
+    journal.write(vec![started()]).await;
+    let running = Running { attempt, done_bytes: 7, total_bytes: Some(9), sealed: vec![] };
+    journal.write(vec![report(Report::Renew { worker: "w1".into(), token: 1, running: vec![running] })]).await;
+    let before = journal.step(attempt).await;
+    // By the database's clock, which tells microseconds: a later transaction is later.
+    journal.write(vec![started()]).await;
+    let after = journal.step(attempt).await;
+    assert!(after.due_at > before.due_at, "{before:?} {after:?}");
+    assert_eq!((after.done_bytes, after.total_bytes), (7, Some(9)));
+}
+
+#[tokio::test]
+async fn room_that_another_engine_made_in_a_queue_is_seen_without_it() {
+    let first = Journal::with(Config { queue_depth: 1, ..Config::default() }).await;
+    let second = first.beside();
+    let attempt = first.submit("m1").await.unwrap();
+    assert_eq!(first.submit("m2").await, None, "the queue is full");
+    // Another engine hears of the start, sends what waits, hears of its start too, and is gone.
+    let waiting = sent(&second.write(vec![report(Report::Started { attempt, worker: "w1".into() })]).await);
+    assert_eq!(waiting.len(), 1);
+    second.write(vec![report(Report::Started { attempt: waiting[0], worker: "w1".into() })]).await;
+    drop(second);
+    assert!(first.submit("m3").await.is_some(), "the queue is empty");
 }

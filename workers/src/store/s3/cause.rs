@@ -72,6 +72,7 @@ fn of_code(code: &str) -> Option<Cause> {
         | "SlowDown"
         | "Throttling"
         | "XMinioServerNotInitialized" => Cause::Away,
+        "NotImplemented" => Cause::Odd,
         _ => return None,
     })
 }

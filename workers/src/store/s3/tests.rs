@@ -113,6 +113,25 @@ async fn a_service_gets_the_cheapest_guard_that_it_was_seen_to_check_and_one_onl
 }
 
 #[tokio::test]
+async fn a_guard_counts_if_the_good_body_is_taken_and_the_damaged_one_refused() {
+    let damaged = |seen: &responder::Seen| seen.body.first() == Some(&2);
+    type Answer = fn(bool) -> String;
+    let scripts: [(&str, Answer, bool); 5] = [
+        ("checks", |damaged| if damaged { refusal(400, "BadDigest") } else { ok() }, true),
+        ("checks nothing", |_| ok(), false),
+        ("knows no such header", |_| refusal(400, "InvalidRequest"), false),
+        ("has not implemented it", |_| refusal(501, "NotImplemented"), false),
+        ("forbids what isn't signed", |_| refusal(403, "AccessDenied"), false),
+    ];
+    for (name, script, expected) in scripts {
+        let it = scripted(move |_, seen| script(damaged(seen))).await;
+        for guard in [Guard::Crc64, Guard::Md5, Guard::Sha256] {
+            assert_eq!(it.store.refuses_damage("k", guard).await.unwrap(), expected, "{name} {guard:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_passes_is_tried_again_a_few_times() {
     for status in [500, 502, 503, 504] {
         let it = scripted(move |n, _| if n < 2 { answer(status, &[], "") } else { ok() }).await;

@@ -33,16 +33,24 @@ impl Intercept for Damage {
 }
 
 impl S3Store {
-    /// Whether a body that was damaged on the way is refused, if it is guarded like that.
+    /// Whether a body that is guarded like that is taken, and refused if it was damaged on the way. A service that
+    /// refuses both knows nothing of this guard, or forbids it.
     pub(in crate::store) async fn refuses_damage(&self, key: &str, guard: Guard) -> Result<bool, Fault> {
+        Ok(self.takes(key, guard, false).await? && !self.takes(key, guard, true).await?)
+    }
+
+    async fn takes(&self, key: &str, guard: Guard, damaged: bool) -> Result<bool, Fault> {
         let (good, bad) = (Bytes::from(vec![1; 4096]), Bytes::from(vec![2; 4096]));
         let request = self.client.put_object().bucket(&self.bucket).key(self.path(key)).metadata(MARK, "probe");
-        let request = guarded(request, good, guard, Config::builder()).await?;
-        match request.interceptor(Damage(bad)).send().await {
-            Ok(_) => Ok(false),
+        let mut request = guarded(request, good, guard, Config::builder()).await?;
+        if damaged {
+            request = request.interceptor(Damage(bad));
+        }
+        match request.send().await {
+            Ok(_) => Ok(true),
             Err(error) => match cause(&error) {
-                Cause::Damaged | Cause::Odd | Cause::Denied => Ok(true),
-                other => Err(fault("put a damaged body".to_owned(), other, &error)),
+                Cause::Damaged | Cause::Odd | Cause::Denied => Ok(false),
+                other => Err(fault("try out a guarded put".to_owned(), other, &error)),
             },
         }
     }
