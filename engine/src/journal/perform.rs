@@ -192,7 +192,8 @@ impl Unit<'_> {
             let copied: Copied = serde_json::from_value(copied.clone())?;
             packs::record(self.tx, &mut self.ledger, id, &copied.packs).await?;
             packs::drop_uses(self.tx, self.now, id, Some(&copied.unused)).await?;
-            if let Some(base) = operation.plan.uses.first().filter(|_| !mutant::is(Mutant::ForgetInheritedUses)) {
+            let base = operation.plan.uses.first().filter(|_| !copied.without_base);
+            if let Some(base) = base.filter(|_| !mutant::is(Mutant::ForgetInheritedUses)) {
                 packs::inherit(self.tx, id, *base, &copied.dropped).await?;
             }
             root_bytes = Some(to_i64(copied.root.bytes) + READY_BYTES);

@@ -199,10 +199,12 @@ impl Operation for BackupSnapshot {
 
     fn output(&self, done: &machine::Operation) -> Value {
         let (measured, copied, committed) = (done.output_of(0), done.output_of(2), done.output_of(3));
-        let mut output = json!({"store": self.store, "source": self.subject(), "base": done.plan.uses.first()});
+        let alone = copied.is_none_or(|it| it["without_base"] == true);
+        let base = done.plan.uses.first().filter(|_| !alone);
+        let mut output = json!({"store": self.store, "source": self.subject(), "base": base});
         if let (Some(Value::Object(copied)), Some(fields)) = (copied, output.as_object_mut()) {
-            let lists = ["packs", "unused", "dropped"];
-            fields.extend(copied.iter().filter(|(name, _)| !lists.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())));
+            let inner = ["packs", "unused", "dropped", "without_base"];
+            fields.extend(copied.iter().filter(|(name, _)| !inner.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())));
             fields.insert("root".into(), committed.map_or(Value::Null, |it| it["root"].clone()));
             fields.insert("read_back".into(), committed.map_or(Value::Null, |it| it["read_back"].clone()));
             fields.insert("format".into(), measured.map_or(Value::Null, |it| it["format"].clone()));

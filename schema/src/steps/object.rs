@@ -110,6 +110,9 @@ pub struct Copied {
     pub unused: Vec<PackId>,
     /// Packs of the base that the root doesn't refer to any more: the object takes over all others' uses.
     pub dropped: Vec<PackId>,
+    /// Nothing of a base is used, even if one was given: no use is taken over.
+    #[serde(default)]
+    pub without_base: bool,
 }
 
 impl Step for Copy {

@@ -159,6 +159,7 @@ impl Job {
             packs: self.sealed.clone(),
             unused: unused.cloned().collect(),
             dropped: of_base.difference(&self.kept).cloned().collect(),
+            without_base: step.base.is_none(),
         })
     }
 

@@ -119,6 +119,28 @@ async fn a_destroyed_object_is_swept_and_its_bytes_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_copy_because_of_a_damaged_base_keeps_nothing_of_the_base() {
+    let rig = Rig::new(Parts::Embedded).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 4 << 20));
+    let base = rig.backup("disk", None).await;
+    let root = rig.keys().await.into_keys().find(|it| it.starts_with("objects/") && !it.ends_with("ready")).unwrap();
+    std::fs::write(rig.dir.path().join("store").join(root), "damaged").unwrap();
+    let whole = rig.backup("disk", None).await;
+    let output = whole.output.unwrap();
+    assert!(output["because"].as_str().unwrap().contains("the base can't be used") && output["base"].is_null(), "{output:#}");
+    rig.destroyed(base.id).await;
+    rig.until("the base's packs are swept", async || {
+        let prefix = format!("packs/{}/", base.id);
+        (!rig.keys().await.keys().any(|it| it.starts_with(&prefix))).then_some(())
+    })
+    .await;
+    rig.restore(whole.id, "new", "raw").await;
+    assert!(content(&rig.volume("new"), "raw") == noise(1, 4 << 20));
+    rig.assert_books().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_destroyed_volume_is_removed_unless_it_is_somebody_elses_by_now() {
     let rig = Rig::new(Parts::Embedded).await;
     make_volume(&rig.volume("disk"), "raw", &noise(1, 1 << 20));

@@ -59,6 +59,7 @@ pub struct Sums {
 /// Puts the root, once every pack is in the store.
 pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished) -> Result<Copied, Fault> {
     let Finished { built, mut uploader, sealed, earlier, base, sums, because, read_back: all } = finished;
+    let without_base = base.is_none();
     let before = base.iter().flat_map(|(_, root)| &root.packs).map(|pack| (pack.id.clone(), pack.bytes));
     let before: BTreeMap<PackId, u64> = before.collect();
     let packs = built.packs.iter().map(|id| {
@@ -99,6 +100,7 @@ pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished)
         packs: unrecorded(work),
         unused: earlier.packs().keys().filter(|id| !built.packs.contains(id)).cloned().collect(),
         dropped: before.into_keys().filter(|id| !built.packs.contains(id)).take(MOST_DROPPED).collect(),
+        without_base,
     })
 }
 

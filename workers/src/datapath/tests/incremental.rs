@@ -103,7 +103,7 @@ async fn the_same_source_twice_stores_no_extent_and_no_page_again() {
     assert_eq!((again.reused, again.resumed, again.stored), (20_000_000, 0, again.root.bytes));
     assert_eq!(rig.keys(&format!("packs/{second}/")).await, []);
     assert_eq!(again.dropped, []);
-    assert!(again.because.unwrap().contains("incremental"));
+    assert!(again.because.unwrap().contains("incremental") && !again.without_base);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,6 +167,7 @@ async fn a_base_that_cannot_be_used_makes_a_full_copy_that_says_why() {
         std::fs::write(&path, bytes).unwrap();
         let (third, again) = rig.backup(&disk, base(first, &copied)).await;
         assert!(again.because.as_ref().unwrap().contains(code::OBJECT_CORRUPT), "{again:?}");
+        assert!(again.without_base && again.dropped.is_empty(), "{again:?}");
         assert_eq!(again.reused, 0);
         assert!(rig.restore(third, &again.root).await.unwrap() == disk.bytes);
     }
