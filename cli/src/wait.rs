@@ -1,9 +1,10 @@
-//! Waits for operations, with bars on stderr where that is a terminal.
+//! Waits for operations, with bars on stderr where that is a terminal, and a line on stderr for each new reason why a
+//! step is tried again.
 
 use crate::{ask::Line, ended::Ended, session::Session, shutdown};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use longshore_engine::{audit::OperationView, database::Database};
-use longshore_schema::ids::OperationId;
+use longshore_schema::{fault::Fault, ids::OperationId};
 use std::time::Duration;
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -45,12 +46,20 @@ pub(crate) async fn until(
     let stop = shutdown::on_signal().map_err(Ended::Broken)?;
     let bars = MultiProgress::new();
     let mut bars_of: Vec<_> = ids.iter().map(|_| None).collect();
+    let mut told: Vec<Option<Fault>> = vec![None; ids.len()];
     let mut rounds = 0u32;
     loop {
         let mut found = vec![];
-        for (id, bar) in ids.iter().zip(&mut bars_of) {
+        for ((id, bar), told) in ids.iter().zip(&mut bars_of).zip(&mut told) {
             let operation = session.operation(database, *id).await?;
             show(&bars, bar, &operation);
+            let again = why_again(&operation);
+            if again.is_some() && again != *told {
+                *told = again;
+                if !session.out.json {
+                    bars.suspend(|| tell(&operation));
+                }
+            }
             found.push(operation);
         }
         if found.iter().all(over) {
@@ -68,6 +77,18 @@ pub(crate) async fn until(
             () = tokio::time::sleep(INTERVAL) => (),
             () = stop.cancelled() => return Err(Ended::Interrupted(Some(first))),
         }
+    }
+}
+
+/// Why its step failed, if it is tried again.
+fn why_again(operation: &OperationView) -> Option<Fault> {
+    operation.progress.as_ref().filter(|it| it.state == "resting").and_then(|it| it.last_fault.clone())
+}
+
+fn tell(operation: &OperationView) {
+    if let (Some(step), Some(fault)) = (&operation.progress, why_again(operation)) {
+        let way = if step.way == "undo" { "undo " } else { "" };
+        eprintln!("{}: {way}{} failed and is tried again: {fault}", operation.id, step.step);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::rig::{content, make_volume, noise};
 use longshore_tests::services::Services;
 use serde_json::Value;
 use std::{
+    io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -158,6 +159,26 @@ fn the_main_job_by_hand_and_what_each_command_says() {
     assert!(gone.out.contains("is destroyed"), "{}", gone.out);
     assert_eq!(desk.json(0, &["show", &id])["state"], "destroyed");
     desk.ends(1, &["submit", "create-volume", "--zone=z1", "--from", &id, "--pool=fast", "--volume=late"]);
+}
+
+#[test]
+fn who_waits_is_told_why_a_step_is_tried_again() {
+    let desk = Desk::new();
+    make_volume(&desk.volume("disk"), "raw", &noise(5, 1 << 20));
+    desk.ends(0, &["site", "apply", "site.toml", "--yes", "--create"]);
+    let id = desk.backup("disk");
+    let (store, away) = (desk.dir.path().join("store"), desk.dir.path().join("away"));
+    std::fs::rename(&store, &away).unwrap();
+    let waiting = desk.command(&["destroy", &id, "--wait"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut waiting = Running(waiting);
+    let mut said = String::new();
+    let mut lines = BufReader::new(waiting.0.stderr.take().unwrap());
+    while !said.contains("is tried again: store.unavailable") {
+        assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    std::fs::rename(&away, &store).unwrap();
+    assert!(waiting.0.wait().unwrap().success());
+    assert_eq!(desk.json(0, &["show", &id])["state"], "destroyed");
 }
 
 #[test]
