@@ -185,7 +185,7 @@ impl<'p> Simulation<'p> {
         longshore_engine::mutant::set(self.bug.and_then(Bug::in_engine));
         // Between one and four of the largest things fit.
         let [store, pool] = [1, 1].map(|least: u64| least + self.choices.below(At::Plan, 4));
-        self.place.empty(store * 2_400_000, pool * 2_200_000).await?;
+        self.place.empty(store * 2_400_000, pool * 2_200_000)?;
         self.ask_for(options);
         for count in 0.. {
             if count > ENDLESS {
