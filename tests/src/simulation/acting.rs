@@ -8,6 +8,7 @@ use super::{
     setup::WORKERS,
     workers::{Phase, is_long, key, lease_us},
 };
+use longshore_engine::journal::Item;
 use longshore_schema::{
     fault::{Fault, code},
     wire::{Outcome, Report},
@@ -23,6 +24,9 @@ impl Simulation<'_> {
     pub(super) fn work(&mut self, worker: usize, hand: u64) {
         if self.something_happens_to(worker) {
             return;
+        }
+        if let Some(until) = self.stalled(worker) {
+            return self.after(until - self.now, Happening::Work(worker, self.workers[worker].process, hand));
         }
         let Some(it) = self.workers[worker].hands.get(&hand) else { return };
         match it.phase {
@@ -58,7 +62,12 @@ impl Simulation<'_> {
         }
         let started = Report::Started { attempt, worker: self.workers[worker].id.clone() };
         let process = self.workers[worker].process;
-        self.soon(Happening::Report(worker, process, Arc::new(started), None));
+        self.soon(Happening::Report(worker, process, Arc::new(started.clone()), None));
+        if let Some(fault) = self.choices.fault("death while wanting", 20) {
+            self.say(|| format!("fault {fault}: {} dies as soon as it said that it wants {}", WORKERS[worker], step(&attempt)));
+            self.soon(Happening::Inbound(Item::Report(Arc::new(started)), false));
+            return self.worker_dies(worker);
+        }
         self.after(AGAIN_US.min(start_before - self.now), Happening::Want(worker, process, hand));
     }
 

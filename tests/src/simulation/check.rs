@@ -30,6 +30,8 @@ pub(super) struct Known {
     pub(super) accepted: Vec<OperationId>,
     /// By message id.
     pub(super) replies: BTreeMap<String, Reply>,
+    /// Message ids of commands whose answer arrived.
+    pub(super) heard: BTreeSet<String>,
     /// State and output of each.
     states: BTreeMap<OperationId, (String, String, Option<Value>)>,
     /// Ids of events that the broker has.
@@ -243,7 +245,7 @@ impl Simulation<'_> {
             self.wrong.push(format!("packs are never swept: {dying:?}"));
         }
         for command in self.asks.iter().filter_map(|it| it.sent.as_ref()) {
-            if !self.known.replies.contains_key(&command.message_id) {
+            if !self.known.heard.contains(&command.message_id) {
                 self.wrong.push(format!("message {} was never answered", command.message_id));
             }
         }
@@ -257,7 +259,13 @@ impl Simulation<'_> {
     fn check_gone(&mut self, row: &tables::operation::Model) {
         let id = OperationId(row.id);
         let abandoned = row.fault.as_ref().is_some_and(|it| it["code"] == code::ABANDONED);
-        if abandoned || self.late_wrote {
+        if abandoned {
+            return;
+        }
+        if self.world.committed(id).is_some() {
+            self.wrong.push(format!("{id} is {} and its object is committed", row.state));
+        }
+        if self.late_wrote {
             return;
         }
         let world = &self.world;

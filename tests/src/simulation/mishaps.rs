@@ -6,9 +6,11 @@ use super::{
     engines::step,
     job::Job,
     schedule::{Happening, Simulation},
-    setup::WORKERS,
+    setup::{WORKERS, announcement},
     workers::{Phase, is_long},
 };
+use longshore_schema::wire::Report;
+use std::sync::Arc;
 
 impl Simulation<'_> {
     /// A process may die, stand still, or lose its connection.
@@ -22,11 +24,39 @@ impl Simulation<'_> {
             let ms = 1_000 + self.choices.below(At::Delay, 90_000) as i64;
             self.say(|| format!("fault {fault}: {} stands still for {ms} ms", WORKERS[worker]));
             self.workers[worker].stalled_until = self.now + ms * 1000;
+            if self.choices.one_in(At::Fault, 2) {
+                self.is_given_up_by_the_broker(worker, ms * 1000);
+            }
         } else if let Some(fault) = self.choices.fault("link lost", 80) {
             self.say(|| format!("fault {fault}: {} loses its connection", WORKERS[worker]));
             self.link_lost(worker);
         }
         false
+    }
+
+    /// The broker misses its heartbeats and delivers to others what it has; it goes on until it notices that.
+    fn is_given_up_by_the_broker(&mut self, worker: usize, stall_us: i64) {
+        let it = &mut self.workers[worker];
+        it.deaf = true;
+        let process = it.process;
+        let unsettled = it.hands.values_mut().filter(|it| !it.settled);
+        let back: Vec<_> = unsettled
+            .map(|it| {
+                it.settled = true;
+                (it.message.clone(), it.expires)
+            })
+            .collect();
+        for (message, expires) in back {
+            self.soon(Happening::Step(message, true, expires));
+        }
+        let notices = self.choices.delay();
+        self.after(stall_us + notices, Happening::Notices(worker, process));
+    }
+
+    /// It has a new connection.
+    pub(super) fn notices(&mut self, worker: usize) {
+        self.workers[worker].deaf = false;
+        self.link_lost(worker);
     }
 
     /// What a stopped handler had begun may still take effect, much later.
@@ -54,6 +84,7 @@ impl Simulation<'_> {
             let it = &self.workers[worker].hands[&hand];
             match (is_long(&it.message), it.phase) {
                 (true, Phase::Running | Phase::Reporting) => (),
+                (true, Phase::Wanting) if it.settled => (),
                 (true, Phase::Wanting) => {
                     let (message, expires) = (it.message.clone(), it.expires);
                     self.soon(Happening::Step(message, true, expires));
@@ -69,7 +100,7 @@ impl Simulation<'_> {
         let it = &mut self.workers[worker];
         it.alive = false;
         it.process += 1;
-        it.renews = false;
+        (it.renews, it.deaf) = (false, false);
         it.memory.clear();
         it.sent.clear();
         for hand in std::mem::take(&mut it.hands).into_values() {
@@ -87,5 +118,7 @@ impl Simulation<'_> {
 
     pub(super) fn worker_starts(&mut self, worker: usize) {
         self.workers[worker].alive = true;
+        let (process, announce) = (self.workers[worker].process, Report::Announce(announcement(WORKERS[worker])));
+        self.soon(Happening::Report(worker, process, Arc::new(announce), None));
     }
 }

@@ -19,6 +19,9 @@ impl Simulation<'_> {
     /// Publishes a report until it is confirmed (`report.rs`).
     pub(super) fn report(&mut self, worker: usize, report: Arc<Report>, hand: Option<u64>) {
         let process = self.workers[worker].process;
+        if self.workers[worker].deaf {
+            return self.after(200_000, Happening::Report(worker, process, report, hand));
+        }
         if let Some(fault) = self.choices.fault("report unconfirmed", 30) {
             let arrives = self.choices.one_in(At::Fault, 2);
             self.say(|| format!("fault {fault}: a report of {} isn't confirmed; it arrives: {arrives}", WORKERS[worker]));
@@ -76,6 +79,9 @@ impl Simulation<'_> {
         let renew = Report::Renew { worker: it.id.clone(), token, running };
         let process = it.process;
         self.after(i64::from(self.config.lease_s) * 1_000_000 / 3, Happening::Renew(worker, process));
+        if self.workers[worker].deaf {
+            return;
+        }
         match self.choices.fault("renewal lost", 12) {
             Some(fault) => self.say(|| format!("fault {fault}: a renewal of {} is lost", WORKERS[worker])),
             None => self.soon(Happening::Inbound(Item::Report(Arc::new(renew)), false)),

@@ -23,7 +23,7 @@ pub(super) const START: i64 = 1_800_000_000_000_000;
 /// The workers' ids.
 pub(super) const WORKERS: [&str; 2] = ["w0", "w1"];
 /// Seconds that a pack stays after its last use.
-pub(super) const GRACE_S: i64 = 40;
+pub(super) const GRACE_S: i64 = 120;
 
 const SITE: &str = r#"
 [[zone]]
@@ -34,7 +34,7 @@ name = "main"
 region = "r1"
 capacity = "1 GiB"
 threshold = 1.0
-grace_s = 40
+grace_s = 120
 extent_size = "64 KiB"
 url = "file:///nowhere/store"
 [[pool]]
@@ -109,7 +109,7 @@ impl Place {
     }
 }
 
-fn announcement(worker: &str) -> Announce {
+pub(super) fn announcement(worker: &str) -> Announce {
     Announce {
         worker: worker.into(),
         incarnation: uuid::Uuid::nil(),

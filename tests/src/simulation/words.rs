@@ -16,6 +16,9 @@ use std::sync::Arc;
 impl Simulation<'_> {
     /// Words of the engine (`control.rs`).
     pub(super) fn obey(&mut self, worker: usize, control: &Control) {
+        if self.workers[worker].deaf {
+            return; // Its queue went with its connection.
+        }
         match control {
             Control::Go { attempt, pace: _ } => self.go(worker, *attempt),
             Control::Stop { attempt } => self.stop(worker, *attempt),

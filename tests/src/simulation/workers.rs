@@ -56,6 +56,8 @@ pub(super) struct Worker {
     pub(super) process: u32,
     pub(super) alive: bool,
     pub(super) stalled_until: i64,
+    /// The broker gave its connection up, and it doesn't know yet.
+    pub(super) deaf: bool,
     pub(super) hands: BTreeMap<u64, Hand>,
     pub(super) next_hand: u64,
     pub(super) memory: BTreeMap<Key, Fate>,
@@ -72,6 +74,7 @@ impl Worker {
             process: 0,
             alive: true,
             stalled_until: 0,
+            deaf: false,
             hands: BTreeMap::new(),
             next_hand: 0,
             memory: BTreeMap::new(),
@@ -113,8 +116,9 @@ impl Simulation<'_> {
         if expires.is_some_and(|it| it < self.now) {
             return;
         }
-        let able: Vec<usize> =
-            (0..self.workers.len()).filter(|it| self.workers[*it].alive && self.stalled(*it).is_none()).collect();
+        let able: Vec<usize> = (0..self.workers.len())
+            .filter(|it| self.workers[*it].alive && !self.workers[*it].deaf && self.stalled(*it).is_none())
+            .collect();
         let chosen = self.choices.below(At::Who, able.len() as u64) as usize;
         let Some(&worker) = able.get(chosen) else {
             return self.after(1_000_000, Happening::Step(message.clone(), again, expires));
