@@ -137,6 +137,13 @@ impl Simulation<'_> {
     pub(super) fn check_alone(&mut self, worker: usize, hand: u64) {
         let ours = &self.workers[worker].hands[&hand];
         let (attempt, writes) = (ours.message.attempt, ours.job.writes());
+        let acted = self.world.acted.entry(attempt.operation).or_default();
+        if !acted.contains(&attempt) {
+            acted.push(attempt);
+        }
+        if let Some(last) = acted.last().filter(|it| **it != attempt && !self.world.given_up.contains(&attempt.operation)) {
+            self.wrong.push(format!("{} acts, and {} acted since it began", step(&attempt), step(last)));
+        }
         for other in &self.workers {
             let acting = other.hands.values().filter(|it| it.phase == Phase::Running && it.until > self.now && other.alive);
             for it in acting.filter(|it| it.stop.is_none() && it.message.attempt != attempt) {
