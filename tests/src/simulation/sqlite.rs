@@ -25,11 +25,13 @@ const PREPARED: usize = 1000;
 #[derive(Debug, Clone)]
 pub(super) struct Sqlite(Arc<Mutex<Open>>);
 
+type Shape = Arc<[(String, Option<Kind>)]>;
+
 #[derive(Debug)]
 struct Open {
     connection: Connection,
     /// By statement: the name and the type of each column of its rows.
-    shapes: HashMap<String, Arc<[(String, Option<Kind>)]>>,
+    shapes: HashMap<String, Shape>,
 }
 
 impl Sqlite {
@@ -85,7 +87,7 @@ impl MockDatabaseTrait for Sqlite {
         let shape = match shapes.get(&statement.sql) {
             Some(known) => known.clone(),
             None => {
-                let shape: Arc<[_]> = columns::of(&statement.sql, &prepared.column_names()).into();
+                let shape: Shape = columns::of(&statement.sql, &prepared.column_names()).into();
                 shapes.insert(statement.sql.clone(), shape.clone());
                 shape
             }
