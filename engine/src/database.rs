@@ -117,22 +117,10 @@ impl Database {
         Ok(Database { writer, reader, url: url.to_owned(), clock: Clock::Real })
     }
 
-    /// A new database in memory, whose clock is the caller's: for simulations. It forgets everything when it is dropped.
+    /// A migrated database behind any connection, whose clock is the caller's: for simulations.
     #[cfg(feature = "simulation")]
-    pub async fn simulated(clock: Arc<AtomicI64>) -> anyhow::Result<Database> {
-        let url = "sqlite::memory:";
-        let mut options = ConnectOptions::new(url);
-        options.min_connections(1).max_connections(1).sqlx_logging(false).test_before_acquire(false);
-        options.idle_timeout(None).max_lifetime(None);
-        options.map_sqlx_sqlite_opts(|it| {
-            let it = it.journal_mode(SqliteJournalMode::Memory).synchronous(SqliteSynchronous::Off);
-            it.statement_cache_capacity(1000).pragma("recursive_triggers", "on")
-        });
-        let writer = sea_orm::Database::connect(options).await.context("open a database in memory")?;
-        let database = Database { reader: writer.clone(), writer, url: url.into(), clock: Clock::Simulated(clock) };
-        Migrator::up(&database.writer, None).await.context("migrate the database")?;
-        database.first_row().await?;
-        Ok(database)
+    pub fn simulated(connection: DatabaseConnection, clock: Arc<AtomicI64>) -> Database {
+        Database { reader: connection.clone(), writer: connection, url: "sqlite::memory:".into(), clock: Clock::Simulated(clock) }
     }
 
     /// Its clock.

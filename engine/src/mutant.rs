@@ -8,6 +8,8 @@ pub enum Mutant {
     AcceptStaleReports,
     /// A cancel during the commit turns back without asking whether it took effect.
     CancelWithoutProbe,
+    /// A pack is condemned while somebody uses it.
+    CondemnUsedPacks,
     /// A command is done again when its message comes again.
     DoCommandsAgain,
     /// A declined step counts as one that nobody started.
@@ -26,8 +28,6 @@ pub enum Mutant {
     RegrantClaims,
     /// What was granted is given back, whatever became of it meanwhile.
     ReleaseByCounter,
-    /// A pack may be deleted while it is used.
-    SweepUsedPacks,
     /// The engine acts before a lease is over.
     UndoBeforeLeaseEnd,
     /// A step that failed half-way isn't undone.

@@ -132,7 +132,7 @@ pub async fn drop_uses(
             .await?;
         let unused = pack::Entity::find()
             .filter(pack::Column::Id.is_in(chunk.iter().cloned()))
-            .filter(pack::Column::Uses.eq(0))
+            .filter(pack::Column::Uses.lte(most_uses()))
             .filter(pack::Column::State.eq("live"));
         for row in unused.all(tx).await? {
             condemn(tx, now, &row).await?;
@@ -147,10 +147,15 @@ async fn condemn(tx: &DatabaseTransaction, now: Timestamp, row: &pack::Model) ->
         .col_expr(pack::Column::State, Expr::val("condemned"))
         .col_expr(pack::Column::NotBefore, Expr::val(now.plus_s(grace).0))
         .filter(pack::Column::Id.eq(&row.id))
-        .filter(pack::Column::Uses.eq(0))
+        .filter(pack::Column::Uses.lte(most_uses()))
         .exec(tx)
         .await?;
     Ok(())
+}
+
+/// How many uses a pack may have that is condemned.
+fn most_uses() -> i32 {
+    if mutant::is(Mutant::CondemnUsedPacks) { i32::MAX } else { 0 }
 }
 
 /// Seconds that a pack of this store stays after its last use.
@@ -195,18 +200,17 @@ pub async fn begin_deleting(
     place_id: i32,
     limit: u64,
 ) -> Result<Vec<pack::Model>, Failed> {
-    let allowed = if mutant::is(Mutant::SweepUsedPacks) { i32::MAX } else { 0 };
     let due = pack::Entity::find()
         .filter(pack::Column::PlaceId.eq(place_id))
         .filter(pack::Column::State.eq("deleting").or(pack::Column::State.eq("condemned").and(pack::Column::NotBefore.lt(now.0))))
-        .filter(pack::Column::Uses.lte(allowed))
+        .filter(pack::Column::Uses.eq(0))
         .limit(limit);
     let mut chosen = vec![];
     for row in due.all(tx).await? {
         let marked = pack::Entity::update_many()
             .col_expr(pack::Column::State, Expr::val("deleting"))
             .filter(pack::Column::Id.eq(&row.id))
-            .filter(pack::Column::Uses.lte(allowed))
+            .filter(pack::Column::Uses.eq(0))
             .filter(pack::Column::State.is_in(["condemned", "deleting"]))
             .filter(pack::Column::NotBefore.lt(now.0));
         if marked.exec(tx).await?.rows_affected == 1 {

@@ -3,7 +3,10 @@
 //!
 //! **Invariant**: an attempt is in hand at most once, and a short one that began here never begins here again.
 
-use crate::lease::Lease;
+use crate::{
+    fate::{self, Fate, Meaning},
+    lease::Lease,
+};
 use longshore_courier::Receipt;
 use longshore_schema::{
     fault::Fault,
@@ -47,17 +50,6 @@ struct InHand {
     word: watch::Sender<Option<Word>>,
     /// Once it began.
     lease: Option<Arc<Lease>>,
-}
-
-/// How far an attempt got in this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// It was received and never started.
-    Untouched,
-    /// It was started.
-    Begun,
-    /// It was started, and its report was confirmed; or the engine was told that it won't start here.
-    Reported,
 }
 
 /// What the engine said about an attempt.
@@ -111,16 +103,13 @@ impl Attempts {
             }
             return Taken::Known;
         }
-        match (pace, state.memory.get(&attempt), redelivered) {
-            (_, Some(Fate::Reported), _) => {
+        match fate::meaning(pace, state.memory.get(&attempt).copied(), redelivered) {
+            Meaning::Over => {
                 copy.ack();
                 return Taken::Known;
             }
-            (Pace::Short { .. }, Some(Fate::Begun), _) | (Pace::Short { .. }, None, true) => return Taken::Unsure(copy),
-            // Whether a long one starts is the engine's word, not this process's memory.
-            (Pace::Long { .. }, Some(Fate::Begun | Fate::Untouched) | None, _)
-            | (Pace::Short { .. }, Some(Fate::Untouched), _)
-            | (Pace::Short { .. }, None, false) => (),
+            Meaning::Unsure => return Taken::Unsure(copy),
+            Meaning::New => (),
         }
         state.remember(attempt, Fate::Untouched);
         let (word, heard) = watch::channel(None);

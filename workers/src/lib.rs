@@ -8,6 +8,7 @@ pub mod config;
 mod consumer;
 mod control;
 pub mod datapath;
+pub mod fate;
 pub mod hypervisor;
 pub mod lease;
 mod long;

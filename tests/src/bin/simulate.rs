@@ -9,18 +9,20 @@ use longshore_tests::simulation::{
 };
 use serde_json::json;
 use std::{
+    ops::Range,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread::Thread,
     time::{Duration, Instant},
 };
 
 /// Runs the engine's journal under a seeded scheduler with virtual time.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many schedules.
-    #[arg(long, default_value_t = 1_000_000)]
-    schedules: u64,
-    /// The first seed; without, schedules from 0. Alone, it runs that one schedule and prints its trace.
+    /// How many schedules [default: a million; with `--mutants` of each, 100,000 at most].
+    #[arg(long)]
+    schedules: Option<u64>,
+    /// The first seed [default: 0]. Without `--schedules`: that schedule alone, with its trace.
     #[arg(long)]
     seed: Option<u64>,
     /// Commands in a schedule [default: two to eight, as the seed says].
@@ -51,11 +53,16 @@ fn main() -> ExitCode {
         without_commands: arguments.without_commands.iter().copied().collect(),
         ..Options::default()
     };
-    match arguments.seed {
+    match (arguments.seed, arguments.schedules) {
         _ if arguments.mutants => all_mutants(&arguments, &options),
-        Some(seed) => one(seed, &options),
-        None => many(&arguments, &options),
+        (Some(seed), None) => one(seed, &options),
+        (first, schedules) => many(&arguments, seeds(first, schedules.unwrap_or(1_000_000)), &options),
     }
+}
+
+fn seeds(first: Option<u64>, schedules: u64) -> Range<u64> {
+    let first = first.unwrap_or(0);
+    first..first.saturating_add(schedules)
 }
 
 fn one(seed: u64, options: &Options) -> ExitCode {
@@ -71,7 +78,17 @@ fn one(seed: u64, options: &Options) -> ExitCode {
     if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn many(arguments: &Arguments, options: &Options) -> ExitCode {
+/// Ends the progress, even if a schedule panics.
+struct Over<'a>(&'a AtomicBool, Thread);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+        self.1.unpark();
+    }
+}
+
+fn many(arguments: &Arguments, seeds: Range<u64>, options: &Options) -> ExitCode {
     let threads = threads(arguments);
     let (totals, start, over) = (Totals::default(), Instant::now(), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -81,9 +98,8 @@ fn many(arguments: &Arguments, options: &Options) -> ExitCode {
                 eprintln!("{}", told(&totals, start));
             }
         });
-        run_all(0..arguments.schedules, options, threads, &totals);
-        over.store(true, Relaxed);
-        progress.thread().unpark();
+        let _over = Over(&over, progress.thread().clone());
+        run_all(seeds, options, threads, &totals);
     });
     let failed = totals.failed.lock().expect("no thread panicked").take();
     if arguments.json {
@@ -124,7 +140,8 @@ fn all_mutants(arguments: &Arguments, options: &Options) -> ExitCode {
     let mut found_all = true;
     for bug in mutants::ALL.iter().chain(mutants::RARE) {
         let (totals, start) = (Totals::default(), Instant::now());
-        run_all(0..arguments.schedules, &Options { bug: Some(*bug), ..options.clone() }, threads(arguments), &totals);
+        let seeds = seeds(arguments.seed, arguments.schedules.unwrap_or(100_000));
+        run_all(seeds, &Options { bug: Some(*bug), ..options.clone() }, threads(arguments), &totals);
         let found = totals.failed.lock().expect("no thread panicked").take();
         found_all &= found.is_some();
         let how = found.map_or("NOT FOUND".into(), |(seed, failure)| format!("seed {seed}: {}", failure.wrong.join("; ")));

@@ -3,13 +3,14 @@
 
 use super::{
     choices::At,
+    handing::REPLIES,
     schedule::{Happening, Simulation},
 };
 use longshore_engine::journal::Item;
 use longshore_schema::{
     step::{Pace, StepMessage},
     tables::outbox,
-    wire::{CloudEvent, Control, names},
+    wire::{CloudEvent, Control, Reply, names},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -50,12 +51,32 @@ impl Simulation<'_> {
             }
             names::CONTROL => self.route_control(row),
             names::EVENTS => {
-                if let Ok(event) = serde_json::from_str::<CloudEvent>(&row.body) {
-                    self.known.announced.insert(event.id);
+                // Progress goes the same way, and nobody counts on it.
+                let Ok(event) = serde_json::from_str::<CloudEvent>(&row.body) else { return };
+                if let Some(fault) = self.choices.fault("event twice", 20) {
+                    self.say(|| format!("fault {fault}: an event comes twice"));
+                    self.soon(Happening::Event(event.id.clone()));
                 }
+                self.soon(Happening::Event(event.id));
             }
+            "" if row.routing_key == REPLIES => self.route_reply(row),
             other => self.wrong.push(format!("a message goes to {other:?}")),
         }
+    }
+
+    fn route_reply(&mut self, row: &outbox::Model) {
+        let reply: Reply = serde_json::from_str(&row.body).expect("a reply");
+        let message_id = row.properties["correlation_id"].as_str().unwrap_or_default().to_owned();
+        if let Some(fault) = self.choices.fault("reply lost", 6) {
+            self.say(|| format!("fault {fault}: the reply to {message_id} is lost"));
+            let which = self.asks.iter().position(|it| it.sent.as_ref().is_some_and(|it| it.message_id == message_id));
+            return which.into_iter().for_each(|it| self.will_ask_again(it));
+        }
+        if let Some(fault) = self.choices.fault("reply twice", 12) {
+            self.say(|| format!("fault {fault}: the reply to {message_id} comes twice"));
+            self.soon(Happening::Answer(message_id.clone(), Box::new(reply.clone())));
+        }
+        self.soon(Happening::Answer(message_id, Box::new(reply)));
     }
 
     fn route_control(&mut self, row: &outbox::Model) {
@@ -79,17 +100,20 @@ impl Simulation<'_> {
     pub(super) fn wipe(&mut self, fault: u32) {
         self.say(|| format!("fault {fault}: the broker loses everything"));
         self.broker.wipes += 1;
-        self.happenings.retain(|_, it| !matches!(it, Happening::Inbound(..) | Happening::Step(..) | Happening::Word(..)));
+        // An event that the broker had confirmed is lost with it: nobody promised more.
+        let had = self.happenings.values().filter_map(|it| if let Happening::Event(id) = it { Some(id.clone()) } else { None });
+        self.known.announced.extend(had);
+        self.happenings.retain(|_, it| {
+            let travels = matches!(it, Happening::Inbound(..) | Happening::Step(..) | Happening::Word(..));
+            !(travels || matches!(it, Happening::Answer(..) | Happening::Event(_)))
+        });
         self.broker.unsettled.clear();
         for engine in &mut self.engines {
             engine.inbox.clear();
         }
-        // The control plane got no reply, and asks again.
         for which in 0..self.asks.len() {
-            if let Some(command) = self.asks[which].sent.clone()
-                && !self.known.replies.contains_key(&command.message_id)
-            {
-                self.soon(Happening::Inbound(Item::Command(command), false));
+            if self.asks[which].sent.is_some() {
+                self.will_ask_again(which);
             }
         }
         for worker in 0..self.workers.len() {

@@ -5,10 +5,7 @@ use super::{
     setup::GRACE_S,
     world::File,
 };
-use longshore_engine::{
-    database::Failed,
-    journal::{Absorbed, Item, history},
-};
+use longshore_engine::journal::{Absorbed, Item, history};
 use longshore_schema::{
     fault::code,
     ids::OperationId,
@@ -16,7 +13,7 @@ use longshore_schema::{
     tables::{self, outbox},
     wire::{CloudEvent, Reply, names},
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Statement};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +30,8 @@ pub(super) struct Known {
     pub(super) accepted: Vec<OperationId>,
     /// By message id.
     pub(super) replies: BTreeMap<String, Reply>,
+    /// Message ids of commands whose answer arrived.
+    pub(super) heard: BTreeSet<String>,
     /// State and output of each.
     states: BTreeMap<OperationId, (String, String, Option<Value>)>,
     /// Ids of events that the broker has.
@@ -180,32 +179,22 @@ impl Simulation<'_> {
     }
 
     /// After every commit.
-    pub(super) async fn check_commit(&mut self) -> Result<(), Failed> {
-        let db = self.place.database.read();
-        let statement = Statement::from_string(db.get_database_backend(), AFTER_COMMIT.as_str());
-        let row = db.query_one_raw(statement).await?.expect("one row");
-        for (n, (what, _)) in MUST_BE_ZERO.iter().enumerate() {
-            let count: i64 = row.try_get("", &format!("c{n}"))?;
-            if count != 0 {
-                self.wrong.push(format!("{count} {what}"));
+    pub(super) fn check_commit(&mut self) {
+        const ALL: usize = MUST_BE_ZERO.len() + AHEAD.len();
+        let numbers = self.place.sqlite.numbers::<ALL>(&AFTER_COMMIT).expect("one row of numbers");
+        let (zeros, ahead) = numbers.split_at(MUST_BE_ZERO.len());
+        for ((what, _), count) in MUST_BE_ZERO.iter().zip(zeros) {
+            if *count != Some(0) {
+                self.wrong.push(format!("{} {what}", count.unwrap_or_default()));
             }
         }
-        let mut ahead = vec![];
-        for n in 0..AHEAD.len() {
-            ahead.push(row.try_get("", &format!("c{}", n + MUST_BE_ZERO.len()))?);
-        }
-        self.plan_tick(&ahead);
-        Ok(())
+        self.plan_tick(ahead);
     }
 
     /// Finds when the clock has something to do.
-    pub(super) async fn look_ahead(&mut self) -> anyhow::Result<()> {
-        let db = self.place.database.read();
-        let statement = Statement::from_string(db.get_database_backend(), LOOK_AHEAD.as_str());
-        let row = db.query_one_raw(statement).await?.expect("one row");
-        let ahead = (0..AHEAD.len()).map(|n| row.try_get("", &format!("c{n}"))).collect::<Result<Vec<_>, _>>()?;
+    pub(super) fn look_ahead(&mut self) {
+        let ahead = self.place.sqlite.numbers::<{ AHEAD.len() }>(&LOOK_AHEAD).expect("one row of numbers");
         self.plan_tick(&ahead);
-        Ok(())
     }
 
     fn plan_tick(&mut self, ahead: &[Option<i64>]) {
@@ -256,27 +245,27 @@ impl Simulation<'_> {
             self.wrong.push(format!("packs are never swept: {dying:?}"));
         }
         for command in self.asks.iter().filter_map(|it| it.sent.as_ref()) {
-            if !self.known.replies.contains_key(&command.message_id) {
+            if !self.known.heard.contains(&command.message_id) {
                 self.wrong.push(format!("message {} was never answered", command.message_id));
             }
         }
-        if self.tables_left().await? > 0 {
+        if self.place.sqlite.numbers("SELECT count(*) FROM outbox")? != [Some(0)] {
             self.wrong.push("messages are left in the outbox".into());
         }
         Ok(())
-    }
-
-    async fn tables_left(&self) -> anyhow::Result<i64> {
-        let db = self.place.database.read();
-        let statement = Statement::from_string(db.get_database_backend(), "SELECT count(*) AS n FROM outbox");
-        Ok(db.query_one_raw(statement).await?.expect("one row").try_get("", "n")?)
     }
 
     /// Nothing that only this operation needed is left, but what a late writer left under its attempt's name.
     fn check_gone(&mut self, row: &tables::operation::Model) {
         let id = OperationId(row.id);
         let abandoned = row.fault.as_ref().is_some_and(|it| it["code"] == code::ABANDONED);
-        if abandoned || self.late_wrote {
+        if abandoned {
+            return;
+        }
+        if self.world.committed(id).is_some() {
+            self.wrong.push(format!("{id} is {} and its object is committed", row.state));
+        }
+        if self.late_wrote {
             return;
         }
         let world = &self.world;

@@ -30,12 +30,22 @@ pub(super) struct Choices {
     without: BTreeSet<u32>,
     /// Whether things take long in this schedule.
     slow: bool,
+    /// Whether only a few kinds of faults happen in this schedule, and those often.
+    swarm: bool,
 }
 
 impl Choices {
     /// Those of a seed, without some of its faults.
     pub(super) fn new(seed: u64, without: BTreeSet<u32>) -> Choices {
-        Choices { seed, taken: [0; 5], faults: 0, budget: 0, without, slow: mix(seed).is_multiple_of(3) }
+        Choices {
+            seed,
+            taken: [0; 5],
+            faults: 0,
+            budget: 0,
+            without,
+            slow: mix(seed).is_multiple_of(3),
+            swarm: mix(seed ^ 0x5377_6172).is_multiple_of(2),
+        }
     }
 
     /// How many faults may happen at most.
@@ -65,10 +75,10 @@ impl Choices {
     /// are much more frequent and others don't happen, so that rare ones meet. Its number is for leaving it out.
     pub(super) fn fault(&mut self, kind: &str, n: u64) -> Option<u32> {
         let kind = kind.bytes().fold(self.seed, |hash, byte| mix(hash ^ u64::from(byte)).wrapping_add(1));
-        let often = match mix(kind) % 4 {
-            0 => n.div_ceil(8),
-            1 => return None,
-            _ => n,
+        let often = match (self.swarm, mix(kind) % 4) {
+            (_, 0) => n.div_ceil(8),
+            (true, _) | (false, 1) => return None,
+            (false, _) => n,
         };
         if self.budget == 0 || !self.one_in(At::Fault, often) {
             return None;

@@ -5,9 +5,14 @@ use super::{
     schedule::{Happening, Options, Simulation},
 };
 use longshore_engine::{command::Command, journal::Item};
-use longshore_schema::ids::OperationId;
+use longshore_schema::{ids::OperationId, wire::Reply};
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// Where the control plane listens.
+pub(super) const REPLIES: &str = "replies";
+/// It asks again after this time without an answer, microseconds.
+const AGAIN_US: i64 = 60_000_000;
 
 /// One command.
 #[derive(Debug, Clone)]
@@ -103,14 +108,39 @@ impl Simulation<'_> {
     }
 }
 
+impl Simulation<'_> {
+    /// The broker lost what answers it, or the command itself. Nobody asks again otherwise: what the broker has taken
+    /// must not get lost.
+    pub(super) fn will_ask_again(&mut self, which: usize) {
+        self.after(AGAIN_US, Happening::AsksAgain(which));
+    }
+
+    /// The same message.
+    pub(super) fn asks_again(&mut self, which: usize) {
+        let unheard = self.asks[which].sent.clone().filter(|it| !self.known.heard.contains(&it.message_id));
+        if let Some(command) = unheard {
+            self.soon(Happening::Inbound(Item::Command(command), false));
+        }
+    }
+
+    /// An answer arrives: it is the one that was committed.
+    pub(super) fn hears(&mut self, message_id: String, reply: &Reply) {
+        let committed = self.known.replies.get(&message_id);
+        if committed != Some(&Reply { duplicate: false, ..reply.clone() }) {
+            self.wrong.push(format!("message {message_id} was answered {reply:?}; committed is {committed:?}"));
+        }
+        self.known.heard.insert(message_id);
+    }
+}
+
 fn command(which: usize, kind: &str, priority: u8, body: Value) -> Command {
     Command {
         kind: kind.into(),
         message_id: format!("m{which}"),
         user: "control".into(),
         tenant: None,
-        reply_to: None,
-        correlation_id: None,
+        reply_to: Some(REPLIES.into()),
+        correlation_id: Some(format!("m{which}")),
         priority,
         body,
     }

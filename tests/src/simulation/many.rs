@@ -1,5 +1,4 @@
-//! Many schedules: on every core a thread, on every thread a few schedules side by side, since each waits for its
-//! database most of the time.
+//! Many schedules: on every core a thread with a database of its own.
 
 use super::{
     schedule::{Failure, Options, Ran, run},
@@ -12,9 +11,6 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
-
-/// Schedules side by side on one thread.
-const SIDE_BY_SIDE: usize = 4;
 
 /// What many schedules did.
 #[derive(Debug, Default)]
@@ -38,8 +34,7 @@ pub fn run_all(seeds: Range<u64>, options: &Options, threads: usize, totals: &To
         for _ in 0..threads {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                let lanes = (0..SIDE_BY_SIDE).map(|_| lane(&next, seeds.end, &stop, options, totals));
-                runtime.block_on(futures::future::join_all(lanes));
+                runtime.block_on(lane(&next, seeds.end, &stop, options, totals));
             });
         }
     });

@@ -4,17 +4,23 @@
 //!
 //! `docs/simulation.md` says what goes wrong on purpose, what is checked and how to use it.
 
+mod acting;
 mod broker;
 mod check;
 mod choices;
+mod columns;
 mod engines;
 mod handing;
 mod job;
 pub mod many;
+mod mishaps;
 pub mod mutants;
+mod reports;
 mod schedule;
 mod setup;
 mod shrink;
+mod sqlite;
+mod words;
 mod workers;
 mod world;
 

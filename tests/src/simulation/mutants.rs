@@ -24,8 +24,10 @@ pub enum Bug {
 pub const ALL: &[Bug] = &[
     Bug::AckBeforeCommit,
     Bug::DeleteUnconfirmed,
+    Bug::IgnoreStartBefore,
     Bug::Engine(Mutant::AcceptStaleReports),
     Bug::Engine(Mutant::CancelWithoutProbe),
+    Bug::Engine(Mutant::CondemnUsedPacks),
     Bug::Engine(Mutant::DoCommandsAgain),
     Bug::Engine(Mutant::ForgetInheritedUses),
     Bug::Engine(Mutant::HoldWhatGoes),
@@ -39,14 +41,8 @@ pub const ALL: &[Bug] = &[
 
 /// Those that need several rare things at once, or that other rules make harmless: not found within a few thousand
 /// schedules so far.
-pub const RARE: &[Bug] = &[
-    Bug::ForgetRefusal,
-    Bug::IgnoreStartBefore,
-    Bug::UnlinkForgets,
-    Bug::Engine(Mutant::DeclinedIsUnstarted),
-    Bug::Engine(Mutant::GoAgainWithoutTime),
-    Bug::Engine(Mutant::SweepUsedPacks),
-];
+pub const RARE: &[Bug] =
+    &[Bug::ForgetRefusal, Bug::UnlinkForgets, Bug::Engine(Mutant::DeclinedIsUnstarted), Bug::Engine(Mutant::GoAgainWithoutTime)];
 
 impl Bug {
     /// If it is in the engine.

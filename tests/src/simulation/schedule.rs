@@ -16,7 +16,7 @@ use longshore_schema::{
     ids::OperationId,
     step::StepMessage,
     tables::outbox,
-    wire::{Control, Report},
+    wire::{Control, Reply, Report},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -98,6 +98,14 @@ pub(super) enum Happening {
     Report(usize, u32, Arc<Report>, Option<u64>),
     /// A worker's process starts again.
     WorkerStarts(usize),
+    /// A worker's process notices that its connection is gone.
+    Notices(usize, u32),
+    /// The control plane asks again unless it was answered.
+    AsksAgain(usize),
+    /// The control plane gets the answer to the command with that message id.
+    Answer(String, Box<Reply>),
+    /// Somebody gets the event with that id.
+    Event(String),
     /// What a host had begun before it was stopped takes effect.
     Late(Box<super::job::Job>),
 }
@@ -185,7 +193,7 @@ impl<'p> Simulation<'p> {
         longshore_engine::mutant::set(self.bug.and_then(Bug::in_engine));
         // Between one and four of the largest things fit.
         let [store, pool] = [1, 1].map(|least: u64| least + self.choices.below(At::Plan, 4));
-        self.place.empty(store * 2_400_000, pool * 2_200_000).await?;
+        self.place.empty(store * 2_400_000, pool * 2_200_000)?;
         self.ask_for(options);
         for count in 0.. {
             if count > ENDLESS {
@@ -231,6 +239,10 @@ impl<'p> Simulation<'p> {
             Happening::Renew(worker, process) if self.runs(worker, process) => self.renew(worker),
             Happening::Report(worker, process, report, hand) if self.runs(worker, process) => self.report(worker, report, hand),
             Happening::WorkerStarts(worker) => self.worker_starts(worker),
+            Happening::Notices(worker, process) if self.runs(worker, process) => self.notices(worker),
+            Happening::AsksAgain(which) => self.asks_again(which),
+            Happening::Answer(message_id, reply) => self.hears(message_id, &reply),
+            Happening::Event(id) => drop(self.known.announced.insert(id)),
             Happening::Late(mut job) => self.late(&mut job),
             Happening::Absorb(..)
             | Happening::Publish(..)
@@ -240,6 +252,7 @@ impl<'p> Simulation<'p> {
             | Happening::Work(..)
             | Happening::Want(..)
             | Happening::Renew(..)
+            | Happening::Notices(..)
             | Happening::Report(..) => (), // It died with its process.
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! A database in memory with a site, a worker and nothing else; emptied between schedules, since migrating a new
 //! one takes longer than a schedule.
 
-use super::job::EXTENT;
-use anyhow::Result;
+use super::{job::EXTENT, sqlite::Sqlite};
+use anyhow::{Context, Result};
 use longshore_engine::{
     config::Config,
     database::Database,
@@ -13,7 +13,6 @@ use longshore_schema::{
     site::Site,
     wire::{Announce, Report, WorkerKind},
 };
-use sea_orm::ConnectionTrait;
 use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering::Relaxed},
@@ -24,7 +23,7 @@ pub(super) const START: i64 = 1_800_000_000_000_000;
 /// The workers' ids.
 pub(super) const WORKERS: [&str; 2] = ["w0", "w1"];
 /// Seconds that a pack stays after its last use.
-pub(super) const GRACE_S: i64 = 40;
+pub(super) const GRACE_S: i64 = 120;
 
 const SITE: &str = r#"
 [[zone]]
@@ -35,7 +34,7 @@ name = "main"
 region = "r1"
 capacity = "1 GiB"
 threshold = 1.0
-grace_s = 40
+grace_s = 120
 extent_size = "64 KiB"
 url = "file:///nowhere/store"
 [[pool]]
@@ -46,24 +45,43 @@ url = "file:///nowhere/pool"
 capacity = "1 GiB"
 "#;
 
-const EMPTY: &str = "DELETE FROM operation; DELETE FROM step; DELETE FROM history; DELETE FROM reservation; DELETE FROM claim; \
-    DELETE FROM hold; DELETE FROM anchor; DELETE FROM pack; DELETE FROM pack_use; DELETE FROM message_seen; DELETE FROM outbox; \
-    DELETE FROM queue; DELETE FROM remains; UPDATE place SET reserved = 0, used = 0, promised = 0, version = 0;";
+/// Tables that a schedule fills.
+const FILLED: &[&str] = &[
+    "anchor",
+    "claim",
+    "history",
+    "hold",
+    "message_seen",
+    "operation",
+    "outbox",
+    "pack",
+    "pack_use",
+    "queue",
+    "remains",
+    "reservation",
+    "step",
+];
 
 /// Where schedules run, one after the other.
 pub struct Place {
     pub(super) database: Database,
+    pub(super) sqlite: Sqlite,
     pub(super) clock: Arc<AtomicI64>,
 }
 
 impl Place {
     /// Makes the database.
     pub async fn new() -> Result<Place> {
-        let clock = Arc::new(AtomicI64::new(START));
-        let database = Database::simulated(clock.clone()).await?;
-        let db = database.read();
+        let folder = tempfile::tempdir().context("make a folder")?;
+        let path = folder.path().join("migrated.db");
+        // Production's driver migrates; what it made is copied into memory.
+        drop(Database::open(&format!("sqlite://{}", path.display())).await?);
+        let sqlite = Sqlite::copy_of(&path)?;
         // History refuses to be deleted, and here it is deleted between schedules.
-        db.execute_unprepared("DROP TRIGGER history_guard_delete").await?;
+        sqlite.run(&["DROP TRIGGER history_guard_delete".into()])?;
+        let clock = Arc::new(AtomicI64::new(START));
+        let database = Database::simulated(sqlite.connection(), clock.clone());
+        let db = database.read();
         let mut wanted = Site::parse(SITE).map_err(|fault| anyhow::anyhow!("{fault}"))?;
         wanted.stores[0].extent_size = Some(longshore_schema::site::Size(EXTENT.into()));
         let known = site::read(db).await?;
@@ -73,19 +91,25 @@ impl Place {
             let items = vec![Item::Report(Arc::new(announce))];
             journal::write(&database, &Arc::default(), Config::default(), items, vec![]).await?;
         }
-        Ok(Place { database, clock })
+        Ok(Place { database, sqlite, clock })
     }
 
     /// Forgets the last schedule, and sets how much fits.
-    pub(super) async fn empty(&self, store: u64, pool: u64) -> Result<()> {
+    pub(super) fn empty(&self, store: u64, pool: u64) -> Result<()> {
         self.clock.store(START, Relaxed);
-        let sizes = format!("UPDATE place SET total = CASE role WHEN 'store' THEN {store} ELSE {pool} END;");
-        self.database.read().execute_unprepared(&format!("BEGIN; {EMPTY} {sizes} COMMIT;")).await?;
-        Ok(())
+        let mut statements = vec!["BEGIN".to_owned()];
+        statements.extend(FILLED.iter().map(|it| format!("DELETE FROM {it}")));
+        for (role, total) in [("store", store), ("pool", pool)] {
+            statements.push(format!(
+                "UPDATE place SET reserved = 0, used = 0, promised = 0, version = 0, total = {total} WHERE role = '{role}'"
+            ));
+        }
+        statements.push("COMMIT".to_owned());
+        Ok(self.sqlite.run(&statements)?)
     }
 }
 
-fn announcement(worker: &str) -> Announce {
+pub(super) fn announcement(worker: &str) -> Announce {
     Announce {
         worker: worker.into(),
         incarnation: uuid::Uuid::nil(),

@@ -3,6 +3,7 @@
 
 use longshore_schema::{
     ids::{OperationId, PackId},
+    step::Attempt,
     steps::object::Root,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,8 @@ pub(super) struct World {
     pub(super) were_ready: BTreeSet<OperationId>,
     /// Bytes put into packs by each operation.
     pub(super) put: BTreeMap<OperationId, u64>,
+    /// Attempts of each operation in the order in which they first acted.
+    pub(super) acted: BTreeMap<OperationId, Vec<Attempt>>,
     /// What must not have happened.
     pub(super) wrong: Vec<String>,
     inodes: u64,

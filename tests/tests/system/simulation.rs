@@ -8,7 +8,7 @@ use longshore_tests::simulation::{
 use std::sync::atomic::Ordering::Relaxed;
 
 /// As many as every test run tries in about a minute; `cargo xtask simulate` tries a million.
-const SCHEDULES: u64 = 4_000;
+const SCHEDULES: u64 = 10_000;
 /// Every mutant of the list is found within so many.
 const BOUND: u64 = 2_000;
 

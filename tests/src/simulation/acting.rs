@@ -1,0 +1,167 @@
+//! What a worker's process does about an attempt in hand, one request after the other (`short`, `long`).
+
+use super::{
+    choices::At,
+    engines::step,
+    mutants::Bug,
+    schedule::{Happening, Simulation},
+    setup::WORKERS,
+    workers::{Phase, is_long, key, lease_us},
+};
+use longshore_engine::journal::Item;
+use longshore_schema::{
+    fault::{Fault, code},
+    wire::{Outcome, Report},
+};
+use longshore_workers::fate::Fate;
+use std::sync::Arc;
+
+/// A start is announced again after this time, microseconds.
+const AGAIN_US: i64 = 3_000_000;
+
+impl Simulation<'_> {
+    /// The next thing that a process does about an attempt.
+    pub(super) fn work(&mut self, worker: usize, hand: u64) {
+        if self.something_happens_to(worker) {
+            return;
+        }
+        if let Some(until) = self.stalled(worker) {
+            return self.after(until - self.now, Happening::Work(worker, self.workers[worker].process, hand));
+        }
+        let Some(it) = self.workers[worker].hands.get(&hand) else { return };
+        match it.phase {
+            Phase::Waiting if it.stop.is_some() => self.settle_and_forget(worker, hand),
+            Phase::Waiting if self.is_too_late(worker, hand) => self.settle_and_forget(worker, hand),
+            Phase::Waiting if is_long(&it.message) => {
+                if let Some(it) = self.workers[worker].hands.get_mut(&hand) {
+                    (it.phase, it.since) = (Phase::Wanting, self.now);
+                }
+                self.want(worker, hand);
+            }
+            Phase::Waiting => {
+                let until = self.now + lease_us(&it.message);
+                self.begin(worker, hand, until);
+            }
+            Phase::Wanting => (),
+            Phase::Running => self.advance(worker, hand),
+            Phase::Reporting => (),
+        }
+    }
+
+    pub(super) fn is_too_late(&self, worker: usize, hand: u64) -> bool {
+        let start_before = self.workers[worker].hands[&hand].message.start_before.0;
+        self.now >= start_before && self.bug != Some(Bug::IgnoreStartBefore)
+    }
+
+    /// Says, again and again, that it wants to start (`long.rs`).
+    pub(super) fn want(&mut self, worker: usize, hand: u64) {
+        let Some(it) = self.workers[worker].hands.get(&hand).filter(|it| it.phase == Phase::Wanting) else { return };
+        let (attempt, start_before) = (it.message.attempt, it.message.start_before.0);
+        if self.now >= start_before {
+            return self.settle_and_forget(worker, hand);
+        }
+        let started = Report::Started { attempt, worker: self.workers[worker].id.clone() };
+        let process = self.workers[worker].process;
+        self.soon(Happening::Report(worker, process, Arc::new(started.clone()), None));
+        if let Some(fault) = self.choices.fault("death while wanting", 20) {
+            self.say(|| format!("fault {fault}: {} dies as soon as it said that it wants {}", WORKERS[worker], step(&attempt)));
+            self.soon(Happening::Inbound(Item::Report(Arc::new(started)), false));
+            return self.worker_dies(worker);
+        }
+        self.after(AGAIN_US.min(start_before - self.now), Happening::Want(worker, process, hand));
+    }
+
+    pub(super) fn begin(&mut self, worker: usize, hand: u64, until: i64) {
+        let process = self.workers[worker].process;
+        let Some(it) = self.workers[worker].hands.get_mut(&hand) else { return };
+        (it.phase, it.until) = (Phase::Running, until);
+        let attempt = it.message.attempt;
+        self.workers[worker].memory.insert(key(attempt), Fate::Begun);
+        self.say(|| format!("{} begins {}", WORKERS[worker], step(&attempt)));
+        self.soon_within(worker, hand, until);
+        if !self.workers[worker].renews {
+            self.workers[worker].renews = true;
+            self.after(i64::from(self.config.lease_s) * 1_000_000 / 3, Happening::Renew(worker, process));
+        }
+    }
+
+    /// Its next request ends soon, or its lease before.
+    pub(super) fn soon_within(&mut self, worker: usize, hand: u64, until: i64) {
+        let delay = self.choices.delay().min((until - self.now).max(1));
+        let process = self.workers[worker].process;
+        self.after(delay, Happening::Work(worker, process, hand));
+    }
+
+    pub(super) fn advance(&mut self, worker: usize, hand: u64) {
+        let Some(it) = self.workers[worker].hands.get(&hand) else { return };
+        let (attempt, until, mut job) = (it.message.attempt, it.until, it.job.clone());
+        let lost = || Fault::transient(code::LEASE_LOST, "the engine didn't renew the lease in time");
+        let stopped = it.stop.clone().or_else(|| (self.now >= until).then(lost));
+        if let Some(fault) = stopped {
+            self.leave_late(&job);
+            return self.ended(worker, hand, Outcome::Fault(fault));
+        }
+        self.check_alone(worker, hand);
+        let fails = self.choices.fault("failure", 30);
+        if let Some(fault) = fails
+            && self.choices.one_in(At::Fault, 2)
+        {
+            return self.fails(worker, hand, fault);
+        }
+        let ended = job.advance(&mut self.world, &mut self.choices);
+        if let Some(it) = self.workers[worker].hands.get_mut(&hand) {
+            it.job = job;
+        }
+        match (fails, ended) {
+            (Some(fault), _) => self.fails(worker, hand, fault),
+            (None, Some(Ok(output))) => self.ended(worker, hand, Outcome::Output(output)),
+            (None, Some(Err(fault))) => {
+                self.say(|| format!("{} fails: {fault}", step(&attempt)));
+                self.ended(worker, hand, Outcome::Fault(fault));
+            }
+            (None, None) => self.soon_within(worker, hand, until),
+        }
+    }
+
+    pub(super) fn fails(&mut self, worker: usize, hand: u64, fault: u32) {
+        let fails = match self.choices.one_in(At::Fault, 3) {
+            true => Fault::permanent(code::INTERNAL, "the simulation's permanent fault"),
+            false => Fault::transient(code::STORE_UNAVAILABLE, "the simulation's transient fault"),
+        };
+        let attempt = self.workers[worker].hands[&hand].message.attempt;
+        self.say(|| format!("fault {fault}: {} fails: {fails}", step(&attempt)));
+        self.ended(worker, hand, Outcome::Fault(fails));
+    }
+
+    /// No other attempt acts at the same operation, or writes the same outside name.
+    pub(super) fn check_alone(&mut self, worker: usize, hand: u64) {
+        let ours = &self.workers[worker].hands[&hand];
+        let (attempt, writes) = (ours.message.attempt, ours.job.writes());
+        let acted = self.world.acted.entry(attempt.operation).or_default();
+        if !acted.contains(&attempt) {
+            acted.push(attempt);
+        }
+        if let Some(last) = acted.last().filter(|it| **it != attempt && !self.world.given_up.contains(&attempt.operation)) {
+            self.wrong.push(format!("{} acts, and {} acted since it began", step(&attempt), step(last)));
+        }
+        for other in &self.workers {
+            let acting = other.hands.values().filter(|it| it.phase == Phase::Running && it.until > self.now && other.alive);
+            for it in acting.filter(|it| it.stop.is_none() && it.message.attempt != attempt) {
+                let theirs = it.message.attempt;
+                let same_operation = theirs.operation == attempt.operation && !self.world.given_up.contains(&attempt.operation);
+                if same_operation || (writes.is_some() && it.job.writes() == writes) {
+                    self.wrong.push(format!("{} and {} act at once", step(&attempt), step(&theirs)));
+                }
+            }
+        }
+    }
+
+    pub(super) fn ended(&mut self, worker: usize, hand: u64, result: Outcome) {
+        let it = &mut self.workers[worker];
+        let (id, process) = (it.id.clone(), it.process);
+        let Some(ours) = it.hands.get_mut(&hand) else { return };
+        (ours.phase, ours.result) = (Phase::Reporting, Some(result.clone()));
+        let done = Report::Done { attempt: ours.message.attempt, worker: id, result };
+        self.soon(Happening::Report(worker, process, Arc::new(done), Some(hand)));
+    }
+}
