@@ -126,6 +126,21 @@ async fn a_store_that_closes_in_the_middle_fails_the_operation_and_is_cleaned_wh
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fills_up_in_the_middle_says_so_and_nothing_is_left() {
+    for full in [Mischief::Answer(507, "InsufficientStorage"), Mischief::Answer(403, "QuotaExceeded")] {
+        let (proxy, rig) = behind_a_proxy().await;
+        make_volume(&rig.volume("disk"), "raw", &noise(1, 40 << 20));
+        proxy.play(Rule { skip: 1, ..Rule::always("PUT", "/packs/", full) });
+        let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
+        has_met(&rig, id, "store.full").await;
+        rig.let_expire(id).await;
+        assert_eq!(rig.in_state(id, "failed").await.fault.unwrap().code, "deadline.passed", "{full:?}");
+        assert_nothing_is_stored(&rig).await;
+        rig.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_takes_no_packs_of_ours_fails_at_once() {
     let (proxy, rig) = behind_a_proxy().await;
     make_volume(&rig.volume("disk"), "raw", &noise(1, 2 << 20));
