@@ -206,23 +206,6 @@ async fn a_full_store_refuses_or_lets_wait_and_the_waiting_go_on_when_there_is_r
     rig.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_held_object_is_destroyed_only_when_the_last_holder_is_done() {
-    let rig = Rig::new(Parts::Embedded).await;
-    make_volume(&rig.volume("disk"), "raw", &noise(1, 30 << 20));
-    let backup = rig.backup("disk", None).await;
-    let user = rig.accepted("create-volume", restore_body(backup.id, "new", "qcow2")).await;
-    let reply = rig.submit("destroy", json!({"operation": backup.id})).await;
-    assert!(reply.accepted);
-    let late = rig.submit("create-volume", restore_body(backup.id, "late", "qcow2")).await;
-    assert!(!late.accepted, "nothing new may hold it");
-    rig.in_state(user, "ready").await;
-    rig.in_state(backup.id, "destroyed").await;
-    assert!(crate::rig::content(&rig.volume("new"), "qcow2") == noise(1, 30 << 20));
-    rig.assert_clean().await;
-    rig.end().await;
-}
-
 /// An image that is open stays readable without its name, so a copy may still end well; a part of it never counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_that_vanishes_while_it_is_copied_is_copied_whole_or_not_at_all() {

@@ -3,6 +3,7 @@
 
 use crate::rig::{Options, Parts, Rig, backup_body, content, files, make_volume, noise, restore_body};
 use futures::future::BoxFuture;
+use longshore_engine::operation as kinds;
 use longshore_schema::{
     fault::{Fault, code},
     ids::OperationId,
@@ -10,9 +11,12 @@ use longshore_schema::{
 };
 use longshore_workers::steps::Between;
 use serde_json::{Value, json};
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 /// What is done to the steps of one operation.
@@ -57,12 +61,15 @@ async fn rig(meddler: &Arc<Meddler>) -> Rig {
 
 /// Every operation, on a rig with one volume, `disk.qcow2`, and one backup of it.
 fn operations(backup: OperationId) -> Vec<(&'static str, Value)> {
-    vec![
+    let operations = vec![
         ("backup-snapshot", backup_body("disk.qcow2", None)),
         ("create-volume", restore_body(backup, "new", "qcow2")),
         ("sweep-store", json!({"store": "main"})),
         ("verify-object", json!({"object": backup})),
-    ]
+    ];
+    let names: BTreeSet<_> = operations.iter().map(|it| it.0).collect();
+    assert_eq!(names, kinds::ALL.iter().map(|it| it.name).collect(), "an operation has no body here");
+    operations
 }
 
 /// What is outside: files of the pool, and keys of the store that aren't markers of dead operations.

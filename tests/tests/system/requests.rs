@@ -5,9 +5,11 @@ use futures::future::BoxFuture;
 use longshore_schema::{
     fault::{Fault, code},
     step::{Attempt, Way},
+    tables::operation,
 };
 use longshore_workers::steps::Between;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sea_orm::EntityTrait;
 use serde_json::{Value, json};
 use std::{
     path::Path,
@@ -101,6 +103,47 @@ async fn a_cancel_of_a_ready_object_is_too_late() {
     rig.destroyed(backup.id).await;
     let again = rig.submit("destroy", json!({"operation": backup.id})).await;
     assert!(again.accepted, "asking again has no effect");
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_object_is_destroyed_only_when_the_last_holder_is_done() {
+    let (gate, rig) = gated("volume.write", Way::Do).await;
+    let backup = rig.backup("disk", None).await;
+    let user = rig.accepted("create-volume", restore_body(backup.id, "new", "qcow2")).await;
+    gate.reached.notified().await;
+    let reply = rig.submit("destroy", json!({"operation": backup.id})).await;
+    assert!(reply.accepted, "{:?}", reply.fault);
+    let late = rig.submit("create-volume", restore_body(backup.id, "late", "qcow2")).await;
+    assert!(!late.accepted, "nothing new may hold it");
+    let row = operation::Entity::find_by_id(backup.id.0).one(rig.database.read()).await.unwrap().unwrap();
+    assert_eq!((row.state.as_str(), row.destroy_requested), ("ready", true));
+    gate.step.lock().unwrap().take();
+    gate.open.add_permits(100);
+    rig.in_state(user, "ready").await;
+    rig.in_state(backup.id, "destroyed").await;
+    assert!(content(&rig.volume("new"), "qcow2") == noise(1, 2 << 20));
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_backups_of_one_volume_at_once_the_second_is_told_and_goes_through_later() {
+    let (gate, rig) = gated("object.copy", Way::Do).await;
+    let first = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
+    gate.reached.notified().await;
+    let second = rig.submit("backup-snapshot", backup_body("disk", None)).await;
+    assert_eq!(second.fault.map(|it| it.code), Some("volume.claimed".to_owned()));
+    gate.step.lock().unwrap().take();
+    gate.open.add_permits(100);
+    rig.in_state(first, "ready").await;
+    let second = rig.backup("disk", None).await;
+    assert_eq!(second.output.unwrap()["base"], json!(first));
+    for (id, name) in [(first, "one"), (second.id, "two")] {
+        rig.restore(id, name, "raw").await;
+        assert!(content(&rig.volume(name), "raw") == noise(1, 2 << 20));
+    }
     rig.assert_clean().await;
     rig.end().await;
 }

@@ -1,6 +1,6 @@
 //! The main job, on every set of parts: back up, back up again, restore, destroy, restore again.
 
-use crate::rig::{Parts, Rig, backup_body, content, make_volume, noise};
+use crate::rig::{Options, Parts, Rig, backup_body, content, make_volume, noise};
 use serde_json::json;
 
 async fn main_job(parts: Parts, format: &str) {
@@ -77,7 +77,8 @@ async fn a_raw_volume_that_looks_like_a_qcow2_comes_back_byte_for_byte() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_message_gets_the_same_answer_for_ever() {
-    let rig = Rig::new(Parts::Embedded).await;
+    // A channel that doubles the command would answer it twice, and the answer of the second may come first.
+    let rig = Rig::with(Options { calm: true, ..Options::new(Parts::Embedded) }).await;
     make_volume(&rig.volume("disk"), "raw", &noise(1, 1 << 20));
     let body = backup_body("disk", None);
     let first = rig.submit_as("one", "backup-snapshot", body.clone()).await;

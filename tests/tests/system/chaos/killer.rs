@@ -49,6 +49,16 @@ impl Part {
     }
 }
 
+/// How often a part has said that it is up.
+fn ups(cloud: &Cloud, part: &str) -> usize {
+    cloud.log(part).lines().filter(|it| it.contains("the engine runs") || it.contains("the worker runs")).count()
+}
+
+/// Waits until a part is up once more than `before`.
+pub(super) async fn up(cloud: &Cloud, part: &str, before: usize) {
+    cloud.until(&format!("{part} is up"), async |it| (ups(it, part) > before).then_some(())).await;
+}
+
 impl Killer<'_> {
     pub(super) async fn run(mut self, seed: u64, kills: u64, report: &mut Report) {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -72,6 +82,8 @@ impl Killer<'_> {
                     self.either(seen + more, span).await;
                 }
                 self.start_again(part).await;
+                // Counted from here: what was started just now gets time to open its queues.
+                seen = self.events(seen).await;
             } else {
                 report.kills(n, "STOP", part.name(), seen);
                 self.pause(part);
@@ -111,9 +123,16 @@ impl Killer<'_> {
     }
 
     async fn start_again(&mut self, part: Part) {
+        let before = ups(self.cloud, part.name());
         match part {
-            Part::Engine(name) => self.cloud.run_engine(name, &[]),
-            Part::Worker(name, id) => self.cloud.run(name, &[WORKER, &["--id", id]].concat()),
+            Part::Engine(name) => {
+                self.cloud.run_engine(name, &[]);
+                up(self.cloud, name, before).await;
+            }
+            Part::Worker(name, id) => {
+                self.cloud.run(name, &[WORKER, &["--id", id]].concat());
+                up(self.cloud, name, before).await;
+            }
             Part::Broker => self.broker.start_again().await,
             Part::Database => self.server.start_again().await,
         }

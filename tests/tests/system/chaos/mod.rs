@@ -34,11 +34,23 @@ async fn whatever_is_killed_every_operation_ends_and_nothing_is_lost_or_left() {
     let mut report = Report::new();
     report.begins(seed, kills);
     let (broker, server) = tokio::join!(Broker::start(), DatabaseServer::start());
-    let setup =
-        Setup { amqp: Some(broker.url()), database: Some(server.url()), engine: vec!["--lease-s", "5"], ..Setup::default() };
+    let setup = Setup {
+        amqp: Some(broker.url()),
+        database: Some(server.url()),
+        engine: vec!["--lease-s", "5"],
+        // What is started says when it is up: before that, it rightly ends if it can't reach what was killed.
+        environment: vec![(
+            "LONGSHORE_LOG",
+            "error,lapin=off,longshore::command::engine=info,longshore_workers::worker=info".into(),
+        )],
+        ..Setup::default()
+    };
     let mut cloud = Cloud::start(setup).await;
     cloud.run_engine("second engine", &[]);
     cloud.run("second worker", &[WORKER, &["--id", "h1-second"]].concat());
+    for part in ["second engine", "second worker"] {
+        killer::up(&cloud, part, 0).await;
+    }
     std::fs::create_dir(cloud.dir.path().join("reference")).unwrap();
     let database = Database::connect(&cloud.database).await.unwrap();
     let enough = CancellationToken::new();
@@ -49,11 +61,14 @@ async fn whatever_is_killed_every_operation_ends_and_nothing_is_lost_or_left() {
         lives.push(tokio::spawn(life.live(enough.clone())));
     }
     let killer = Killer { cloud: &mut cloud, broker: &broker, server: &server, database: &database };
-    killer.run(seed, kills, &mut report).await;
-    enough.cancel();
-    for life in lives {
-        life.await.unwrap();
+    let mut lives = futures::future::try_join_all(lives);
+    // A life that fails says why; without it the killer would only wait in vain.
+    tokio::select! {
+        () = killer.run(seed, kills, &mut report) => (),
+        failed = &mut lives => panic!("a life ended: {:?}", failed.err()),
     }
+    enough.cancel();
+    lives.await.unwrap();
     let client = Client::connect(&cloud.amqp, database.clone()).await;
     checker::check(&cloud, &database, &client, &mut report).await;
 }
