@@ -167,6 +167,29 @@ pub fn steps_queue(routing_key: &str) -> Queue {
     Queue::Durable { name: names::steps_queue(routing_key), exchange: names::STEPS.into(), routing_key: routing_key.to_owned() }
 }
 
+/// Longest text in a command, in bytes.
+const LONGEST_TEXT: usize = 4096;
+
+/// Control characters, and those that change the direction of what follows: they would forge what people are shown.
+fn is_unprintable(it: char) -> bool {
+    it.is_control() || matches!(it, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Every text of a body, names of fields too, is short and can be printed; else what is wrong.
+fn check_texts(body: &Value) -> Result<(), String> {
+    let check = |text: &str| match text {
+        it if it.len() > LONGEST_TEXT => Err(format!("a text in the body has more than {LONGEST_TEXT} bytes")),
+        it if it.chars().any(is_unprintable) => Err("a text in the body has a control character".to_owned()),
+        _ => Ok(()),
+    };
+    match body {
+        Value::String(text) => check(text),
+        Value::Array(values) => values.iter().try_for_each(check_texts),
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| check(name).and_then(|()| check_texts(value))),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
+
 fn read_command(parcel: &Parcel) -> Result<Command, Fault> {
     let properties = &parcel.properties;
     if parcel.body.len() > names::BODY_LIMIT {
@@ -184,7 +207,7 @@ fn read_command(parcel: &Parcel) -> Result<Command, Fault> {
         ("header tenant", properties.headers.get("tenant")),
     ];
     for (name, text) in texts {
-        if text.is_some_and(|it| it.chars().any(char::is_control)) {
+        if text.is_some_and(|it| it.chars().any(is_unprintable)) {
             return Err(malformed(format!("the {name} has a control character")));
         }
     }
@@ -195,9 +218,7 @@ fn read_command(parcel: &Parcel) -> Result<Command, Fault> {
     if !body.is_object() {
         return Err(malformed("the body is not a JSON object".into()));
     }
-    if parcel.body.windows(6).any(|it| it == b"\\u0000") {
-        return Err(malformed("the body has a NUL character".into()));
-    }
+    check_texts(&body).map_err(malformed)?;
     Ok(Command {
         kind: parcel.routing_key.clone(),
         message_id,
@@ -213,6 +234,7 @@ fn read_command(parcel: &Parcel) -> Result<Command, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn parcel(change: impl FnOnce(&mut Parcel)) -> Parcel {
         let properties = Properties { message_id: Some("m".into()), ..Properties::default() };
@@ -242,6 +264,17 @@ mod tests {
         for (n, change) in changes.into_iter().enumerate() {
             let fault = read_command(&parcel(|it| change(it, nul()))).err().unwrap();
             assert_eq!(fault.code, code::COMMAND_MALFORMED, "{n}");
+        }
+    }
+    #[test]
+    fn texts_of_a_body_are_short_and_can_be_printed_however_deep() {
+        let read = |body: Value| read_command(&parcel(|it| it.body = body.to_string().into()));
+        assert!(read(json!({"name": "Montag \u{e4} \u{1f600}", "n": [1, null, {"a": "b"}]})).is_ok());
+        let long = "x".repeat(LONGEST_TEXT + 1);
+        for text in ["a\0", "\u{1b}[2J", "a\nb", "\u{202e}gpj.raw", &long] {
+            for body in [json!({"name": text}), json!({"a": [{"b": text}]}), json!({text: 1})] {
+                assert_eq!(read(body).err().unwrap().code, code::COMMAND_MALFORMED, "{text:?}");
+            }
         }
     }
 }

@@ -75,6 +75,9 @@ impl Parameters {
         if let Some(name) = asked.keys().find(|it| !known.contains(&it.as_str())) {
             return Err(Refusal::malformed(format!("no parameter `{name}`; there are {}", known.join(", "))));
         }
+        if let Some((name, _)) = asked.iter().find(|(_, value)| value.chars().any(char::is_control)) {
+            return Err(Refusal::malformed(format!("`{name}` has a control character")));
+        }
         asked.retain(|_, value| !value.is_empty());
         Ok(Parameters(asked))
     }

@@ -2,7 +2,8 @@
 //! gets its name by `link` (never replaces) or `rename`; then every directory above it is synced.
 //!
 //! **Invariant**: no path is resolved through a symbolic link below the directory, and the directory stays
-//! the one that was opened: after an unmount nothing is written to what is under the mount point.
+//! the one that was opened: after an unmount nothing is written to what is under the mount point, and after the folder was
+//! exchanged for another nothing is written to the old one.
 
 mod beneath;
 mod list;
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use beneath::{Root, errno_fault, missing_on_the_way};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use longshore_schema::fault::{Fault, code};
+use longshore_schema::fault::{Class, Fault, code};
 use rustix::{fs::OFlags, io::Errno};
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +49,12 @@ impl Store for FileStore {
         // The thread outlives a dropped future: it must not give the file its name after that.
         let abandoned = CancellationToken::new();
         let _on_drop = abandoned.clone().drop_guard();
-        blocking(move || write::put(&root, &key, &body, mode, &abandoned)).await
+        blocking(move || {
+            // The worker opens it anew when it looks again, and the step is tried again.
+            root.check_same().map_err(|fault| Fault { class: Class::Transient, ..fault })?;
+            write::put(&root, &key, &body, mode, &abandoned)
+        })
+        .await
     }
 
     async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, Fault> {

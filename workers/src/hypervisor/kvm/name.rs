@@ -37,8 +37,13 @@ pub(super) fn draft(operation: OperationId, attempt: u32) -> String {
 
 /// Whether a file is one of the operation's drafts, of any attempt.
 pub(super) fn is_draft_of(operation: OperationId, file: &str) -> bool {
-    let attempt = file.strip_prefix(&drafts(operation)).and_then(|it| it.strip_suffix(".draft"));
-    attempt.is_some_and(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit()))
+    attempt_of(operation, file).is_some()
+}
+
+/// Which attempt's draft of the operation a file is.
+pub(super) fn attempt_of(operation: OperationId, file: &str) -> Option<u32> {
+    let attempt = file.strip_prefix(&drafts(operation)).and_then(|it| it.strip_suffix(".draft"))?;
+    attempt.bytes().all(|it| it.is_ascii_digit()).then(|| attempt.parse().ok()).flatten()
 }
 
 fn drafts(operation: OperationId) -> String {
@@ -58,6 +63,7 @@ mod tests {
         let (ours, other) = (OperationId::new(), OperationId::new());
         assert!(is_draft_of(ours, &draft(ours, 12)));
         assert!(!is_draft_of(ours, &draft(other, 12)));
+        assert_eq!(attempt_of(ours, &draft(ours, 12)), Some(12));
         for wrong in ["", "12", ".longshore-", &format!(".longshore-{ours}-.draft"), &format!(".longshore-{ours}-1x.draft")] {
             assert!(!is_draft_of(ours, wrong), "{wrong}");
         }

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_schema::{
     fault::{Fault, code},
+    ids::OperationId,
     steps::volume::Format,
 };
 use serde_json::json;
@@ -38,8 +39,12 @@ impl Writer {
         let absurd = || Fault::permanent(code::IMAGE_INVALID, format!("{size} bytes are no volume's size"));
         let size = size.checked_next_multiple_of(SECTOR).filter(|it| *it <= 1 << 60).ok_or_else(absurd)?;
         let path = {
-            let (directory, file) = (directory.clone(), file.clone());
-            super::blocking(move || make(&directory, &file, size, format)).await?
+            let (directory, file, operation, attempt) = (directory.clone(), file.clone(), draft.operation, draft.attempt);
+            super::blocking(move || {
+                forget_earlier(&directory, operation, attempt)?;
+                make(&directory, &file, size, format)
+            })
+            .await?
         };
         let driver = match format {
             Format::Raw => "raw",
@@ -69,6 +74,17 @@ impl Writer {
 }
 
 /// Makes the file; a raw one is complete with that. Blocks.
+/// What attempts before this one left would take the room that this one needs.
+fn forget_earlier(directory: &std::path::Path, operation: OperationId, attempt: u32) -> Result<(), Fault> {
+    let directory = Directory::open(directory)?;
+    for file in directory.names()? {
+        if name::attempt_of(operation, &file).is_some_and(|it| it < attempt) {
+            directory.unlink(&file)?;
+        }
+    }
+    Ok(())
+}
+
 fn make(directory: &std::path::Path, file: &str, size: u64, format: Format) -> Result<PathBuf, Fault> {
     let directory = Directory::open(directory)?;
     directory.unlink(file)?;

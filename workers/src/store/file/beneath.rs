@@ -72,8 +72,8 @@ impl Root {
         Ok(chain)
     }
 
-    /// Whether the path still leads to the directory that was opened, and we may write there.
-    pub(super) fn ping(&self) -> Result<(), Fault> {
+    /// Whether the path still leads to the directory that was opened.
+    pub(super) fn check_same(&self) -> Result<(), Fault> {
         let doing = || format!("look at directory {}", self.path.display());
         let held = rustix::fs::fstat(&self.fd).map_err(|errno| errno_fault(&doing(), errno))?;
         let now = match rustix::fs::stat(&self.path) {
@@ -85,6 +85,13 @@ impl Root {
             let why = "another directory is there now (was it unmounted, or mounted again?)";
             return Err(Fault::transient(code::STORE_UNAVAILABLE, format!("{}: {why}", doing())));
         }
+        Ok(())
+    }
+
+    /// The same, and it can be read and written.
+    pub(super) fn ping(&self) -> Result<(), Fault> {
+        self.check_same()?;
+        let doing = || format!("look at directory {}", self.path.display());
         let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
         rustix::fs::accessat(&self.fd, ".", access, AtFlags::empty()).map_err(|errno| errno_fault(&doing(), errno))
     }

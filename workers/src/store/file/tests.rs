@@ -158,8 +158,9 @@ async fn a_directory_that_was_exchanged_is_noticed_and_the_new_one_not_written()
     assert_eq!(store.ping().await.unwrap_err().code, code::STORE_MISSING);
     std::fs::create_dir(&path).unwrap();
     assert_eq!(store.ping().await.unwrap_err().code, code::STORE_UNAVAILABLE);
-    store.put("a", Bytes::new(), PutMode::Create).await.unwrap();
-    assert!(parent.path().join("moved/a").exists() && !path.join("a").exists());
+    let fault = store.put("a", Bytes::new(), PutMode::Create).await.unwrap_err();
+    assert!(fault.is_transient() && fault.code == code::STORE_UNAVAILABLE, "{fault}");
+    assert!(!parent.path().join("moved/a").exists() && !path.join("a").exists());
 }
 
 #[test]

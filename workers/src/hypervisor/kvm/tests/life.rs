@@ -170,6 +170,19 @@ async fn a_draft_that_was_discarded_under_its_writer_is_never_finished() {
 }
 
 #[tokio::test]
+async fn an_attempt_takes_the_room_of_those_before_it_and_never_of_later_ones() {
+    let pool = pool(Format::Raw);
+    let operation = OperationId::new();
+    let draft = |attempt| Draft { volume: "volume".into(), operation, attempt };
+    for (attempt, left) in [(1, vec![1]), (3, vec![3]), (2, vec![2, 3])] {
+        drop(pool.kvm.writer(&draft(attempt), 1 << 20, Format::Raw).await.unwrap());
+        let mut names = pool.names().await;
+        names.sort();
+        assert_eq!(names, left.iter().map(|it| name::draft(operation, *it)).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn a_pool_that_is_not_there_is_unreachable() {
     let kvm = Kvm::new("/nonexistent/pool".into());
     let (unreachable, transient) = (code::POOL_UNREACHABLE, Class::Transient);
