@@ -174,7 +174,10 @@ impl Database {
                     Ok(done)
                 }
                 Err(failed) => {
-                    transaction.rollback().await?;
+                    // After some errors SQLite has rolled back by itself, and this fails. The first error says why.
+                    if let Err(error) = transaction.rollback().await {
+                        tracing::debug!(%error, "roll back; the connection is closed");
+                    }
                     Err(failed)
                 }
             }
@@ -242,7 +245,14 @@ fn sqlite(url: &str, connections: u32, query_only: bool) -> ConnectOptions {
         let it = it.busy_timeout(Duration::from_secs(30)).pragma("recursive_triggers", "on");
         if query_only { it.pragma("query_only", "on") } else { it }
     });
+    options.map_sqlx_sqlite_pool_opts(|it| it.after_release(|connection, _| Box::pin(async move { Ok(is_out(connection)) })));
     options
+}
+
+/// Whether a connection is out of every transaction. One whose commit or rollback failed isn't, and is closed: sqlx would
+/// begin the next transaction as a savepoint inside of it, whose commit commits nothing. SQLite does that when its disk is full.
+fn is_out<C: Connection>(connection: &C) -> bool {
+    !connection.is_in_transaction()
 }
 
 fn postgres(url: &str) -> ConnectOptions {
@@ -258,6 +268,7 @@ fn postgres(url: &str) -> ConnectOptions {
         let by_key = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
         it.options(limits).options(by_key)
     });
+    options.map_sqlx_postgres_pool_opts(|it| it.after_release(|connection, _| Box::pin(async move { Ok(is_out(connection)) })));
     options
 }
 
@@ -275,6 +286,44 @@ pub fn hide_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
+    use sea_orm::EntityTrait;
+
+    /// Fills SQLite up, as a full disk does.
+    async fn fill(database: &Database) -> Failed {
+        let full = database.transact(|tx| {
+            async move {
+                tx.execute_unprepared("PRAGMA max_page_count = 1").await?;
+                tx.execute_unprepared("CREATE TABLE large (body TEXT)").await?;
+                tx.execute_unprepared("INSERT INTO large VALUES (hex(zeroblob(1000000)))").await?;
+                Ok(())
+            }
+            .boxed()
+        });
+        full.await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_after_a_full_disk_is_there_for_everyone() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/longshore.db", folder.path().display());
+        let database = Database::open(&url).await.unwrap();
+        for n in 0..3 {
+            let failed = fill(&database).await;
+            assert!(matches!(&failed, Failed::Database(_)) && failed.to_string().contains("full"), "{failed}");
+            let done = database.transact(move |tx| {
+                async move {
+                    tx.execute_unprepared(&format!("UPDATE site SET version = {}", 100 + n)).await?;
+                    Ok(())
+                }
+                .boxed()
+            });
+            done.await.unwrap();
+            let other = Database::connect(&url).await.unwrap();
+            let row = longshore_schema::tables::site::Entity::find_by_id(1).one(other.read()).await.unwrap().unwrap();
+            assert_eq!(row.version, 100 + n);
+        }
+    }
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named_with_the_reason_and_without_the_password() {
