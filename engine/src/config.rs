@@ -9,7 +9,8 @@ pub struct Config {
     pub margin_s: u32,
     /// Seconds of a long step's lease.
     pub lease_s: u32,
-    /// Unstarted steps in one queue of the broker; the rest wait in the database.
+    /// Unstarted steps in one queue of the broker, at least; up to sixteen times as many if they leave it within a
+    /// second. The rest wait in the database.
     pub queue_depth: i32,
     /// Milliseconds before the first retry; doubled with each failure.
     pub backoff_ms: u64,

@@ -15,12 +15,15 @@ use longshore_schema::{
 };
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QuerySelect,
-    sea_query::{Expr, OnConflict, Query},
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Alias, Expr, OnConflict, Query},
 };
 
 /// How many ids go into one statement.
 const CHUNK: usize = 500;
+
+/// One backup stores what it needs of so many sparse packs again, each less than a quarter of a pack.
+const MOST_REPACKED: u64 = 256;
 
 /// Records sealed packs: a row and a use each; their bytes move from reserved to used. Known ones are left alone.
 pub async fn record(
@@ -59,14 +62,17 @@ pub async fn record(
             place_id: Set(held.place_id),
             operation_id: Set(operation.0),
             bytes: Set(to_i64(it.bytes)),
-            live_bytes: Set(to_i64(it.bytes)),
             uses: Set(1),
             state: Set("live".into()),
             not_before: Set(None),
             version: Set(0),
         });
         pack::Entity::insert_many(rows).exec_without_returning(tx).await?;
-        let uses = new.iter().map(|it| pack_use::ActiveModel { object_id: Set(operation.0), pack_id: Set(it.id.to_string()) });
+        let uses = new.iter().map(|it| pack_use::ActiveModel {
+            object_id: Set(operation.0),
+            pack_id: Set(it.id.to_string()),
+            sparse: Set(false),
+        });
         pack_use::Entity::insert_many(uses).exec_without_returning(tx).await?;
     }
     Ok(())
@@ -92,17 +98,50 @@ pub async fn inherit(tx: &DatabaseTransaction, object: OperationId, base: Operat
         .filter(pack::Column::State.is_in(["live", "condemned"]));
     let raised = raised.exec(tx).await?.rows_affected;
     let mut rows = Query::select();
-    rows.expr(Expr::val(object.0)).column(pack_use::Column::PackId);
+    rows.expr(Expr::val(object.0)).columns([pack_use::Column::PackId, pack_use::Column::Sparse]);
     kept(&mut rows);
     let mut insert = Query::insert();
-    insert.into_table(pack_use::Entity).columns([pack_use::Column::ObjectId, pack_use::Column::PackId]);
+    insert.into_table(pack_use::Entity).columns([pack_use::Column::ObjectId, pack_use::Column::PackId, pack_use::Column::Sparse]);
     insert.select_from(rows).map_err(|error| Failed::Internal(error.into()))?;
     insert.on_conflict(OnConflict::columns([pack_use::Column::ObjectId, pack_use::Column::PackId]).do_nothing().to_owned());
-    let taken = sea_orm::ConnectionTrait::execute(tx, &insert).await?.rows_affected();
+    let taken = tx.execute(&insert).await?.rows_affected();
     if raised != taken {
         return Err(Failed::Internal(anyhow::anyhow!("base {base} has {taken} packs, but {raised} of them are in use")));
     }
     Ok(())
+}
+
+/// An object refers to only a little of these packs. Others that it inherited as such stay so: what is taken over from a
+/// base becomes less from object to object.
+pub async fn mark_sparse(tx: &DatabaseTransaction, object: OperationId, sparse: &[PackId]) -> Result<(), Failed> {
+    for chunk in sparse.chunks(CHUNK) {
+        pack_use::Entity::update_many()
+            .col_expr(pack_use::Column::Sparse, Expr::val(true))
+            .filter(pack_use::Column::ObjectId.eq(object.0))
+            .filter(pack_use::Column::PackId.is_in(chunk.iter().map(PackId::to_string)))
+            .exec(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Packs of an object that all who use them refer to only a little of, at most `MOST_REPACKED`, the oldest first.
+pub async fn sparse(db: &impl ConnectionTrait, object: OperationId) -> Result<Vec<PackId>, Failed> {
+    let other = Alias::new("other");
+    let mut others = Query::select();
+    others.expr(Expr::val(1)).from_as(pack_use::Entity, other.clone());
+    others.and_where(Expr::col((other.clone(), pack_use::Column::PackId)).equals((pack_use::Entity, pack_use::Column::PackId)));
+    others.and_where(Expr::col((other, pack_use::Column::Sparse)).eq(false));
+    let found = pack_use::Entity::find()
+        .select_only()
+        .column(pack_use::Column::PackId)
+        .filter(pack_use::Column::ObjectId.eq(object.0))
+        .filter(pack_use::Column::Sparse.eq(true))
+        .filter(Expr::exists(others).not())
+        .order_by_asc(pack_use::Column::PackId)
+        .limit(MOST_REPACKED);
+    let ids: Vec<String> = found.into_tuple().all(db).await?;
+    Ok(ids.iter().filter_map(|id| PackId::of_key(&format!("packs/{id}"))).collect())
 }
 
 /// An object of ours doesn't refer to these packs (any more); those without uses are condemned.

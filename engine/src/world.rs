@@ -2,7 +2,7 @@
 //! updates of the journal decide whether it still holds.
 
 use longshore_schema::{
-    ids::OperationId,
+    ids::{OperationId, PackId},
     site::{PathPolicy, Place},
     time::Timestamp,
     wire::{Announce, WorkerKind},
@@ -17,6 +17,8 @@ pub enum Touch {
     Zone(String),
     /// A pool, store or staging area, by name.
     Place(String),
+    /// An object that may be a copy's base, by its operation's id: its sparse packs are read too.
+    Base(OperationId),
     /// An object, by its operation's id.
     Object(OperationId),
     /// The latest Ready object in `store` that was made from, or into, the volume `subject`.
@@ -91,6 +93,8 @@ pub struct Object {
     pub state: String,
     /// What was made.
     pub output: Value,
+    /// For `Touch::Base` and `Touch::Lineage`: packs of its that every object refers to only a little of.
+    pub sparse: Vec<PackId>,
 }
 
 /// A worker.

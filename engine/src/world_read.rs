@@ -5,6 +5,7 @@ use crate::{
     database::Failed,
     mutant::{self, Mutant},
     operation::{Operation, backup_snapshot::BackupSnapshot, create_volume::CreateVolume},
+    packs,
     world::{Object, Seen, Surroundings, Touch, Worker, World, Zone},
 };
 use anyhow::Context;
@@ -48,18 +49,36 @@ pub async fn read(db: &impl ConnectionTrait, around: Surroundings, touches: Vec<
             Touch::Zone(_) => (),
             Touch::Place(name) => read_place(db, &mut world, &name).await?,
             Touch::Object(id) => {
-                if let Some(row) = operation::Entity::find_by_id(id.0).one(db).await? {
-                    let object = object_of(row);
-                    if let Some(store) = &object.store {
-                        read_place(db, &mut world, store).await?;
-                    }
-                    world.objects.insert(id, object);
+                read_object(db, &mut world, id).await?;
+            }
+            Touch::Base(id) => {
+                if let Some(object) = read_object(db, &mut world, id).await? {
+                    object.sparse = packs::sparse(db, id).await?;
                 }
             }
-            Touch::Lineage { subject, store, tenant } => world.lineage = lineage(db, &subject, &store, &tenant).await?,
+            Touch::Lineage { subject, store, tenant } => {
+                world.lineage = lineage(db, &subject, &store, &tenant).await?;
+                if let Some(object) = &mut world.lineage {
+                    object.sparse = packs::sparse(db, object.id).await?;
+                }
+            }
         }
     }
     Ok(world)
+}
+
+async fn read_object<'w>(
+    db: &impl ConnectionTrait,
+    world: &'w mut World,
+    id: OperationId,
+) -> Result<Option<&'w mut Object>, Failed> {
+    let Some(row) = operation::Entity::find_by_id(id.0).one(db).await? else { return Ok(None) };
+    let object = object_of(row);
+    if let Some(store) = &object.store {
+        read_place(db, world, store).await?;
+    }
+    world.objects.insert(id, object);
+    Ok(world.objects.get_mut(&id))
 }
 
 async fn read_place(db: &impl ConnectionTrait, world: &mut World, name: &str) -> Result<(), Failed> {
@@ -110,5 +129,6 @@ fn object_of(row: operation::Model) -> Object {
             || (row.state == "destroying" && mutant::is(Mutant::HoldWhatGoes)),
         state: row.state,
         output: row.output.unwrap_or(Value::Null),
+        sparse: vec![],
     }
 }

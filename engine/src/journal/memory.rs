@@ -5,7 +5,7 @@
 //! event that a remembered operation ignores is tried again on what the database has; after a conflict
 //! everything is read.
 
-use super::loaded::Loaded;
+use super::{loaded::Loaded, outflow::Outflow};
 use crate::machine::State;
 use longshore_schema::ids::OperationId;
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +19,8 @@ pub struct Memory {
     operations: BTreeMap<OperationId, Loaded>,
     /// Unstarted steps in each queue of the broker.
     pub(super) queues: HashMap<String, i32>,
+    /// How fast they empty.
+    pub(super) outflows: HashMap<String, Outflow>,
 }
 
 impl Memory {

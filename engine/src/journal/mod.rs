@@ -6,6 +6,7 @@ mod bulk;
 pub mod history;
 pub mod loaded;
 pub mod memory;
+mod outflow;
 mod perform;
 pub mod rows;
 mod send;

@@ -196,6 +196,7 @@ impl Unit<'_> {
             if let Some(base) = base.filter(|_| !mutant::is(Mutant::ForgetInheritedUses)) {
                 packs::inherit(self.tx, id, *base, &copied.dropped).await?;
             }
+            packs::mark_sparse(self.tx, id, &copied.sparse).await?;
             root_bytes = Some(to_i64(copied.root.bytes) + READY_BYTES);
         }
         for held in self.reservations(id).await? {

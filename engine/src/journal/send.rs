@@ -1,7 +1,7 @@
 //! Messages of a unit of work. Steps, events and replies are rows of the outbox first; control and progress, which
 //! needn't survive, are published after the commit and never stored.
 
-use super::{bulk::Rows, rows::state_name, unit::Unit, write::QueueChange};
+use super::{bulk::Rows, outflow::Outflow, rows::state_name, unit::Unit, write::QueueChange};
 use crate::{
     database::Failed,
     machine::StepState,
@@ -107,7 +107,8 @@ impl Unit<'_> {
         for (name, mut ready) in wanted {
             let left = self.queues.get(&name).copied().unwrap_or(0);
             let wanted = if self.refilled { usize::MAX } else { ready.len() };
-            let (unstarted, free) = self.room(&name, left, wanted).await?;
+            let depth = self.depth(&name, left);
+            let (unstarted, free) = self.room(&name, depth, left, wanted).await?;
             if (left < 0 || self.refilled) && ready.len() < free {
                 ready.extend(self.backlog(&name, free - ready.len(), &ready).await?);
             }
@@ -120,16 +121,25 @@ impl Unit<'_> {
             if change == 0 {
                 depths.insert(name, unstarted);
             } else {
-                rows.queues.push(&QueueChange { name: &name, change, most: self.config.queue_depth })?;
+                rows.queues.push(&QueueChange { name: &name, change, most: depth })?;
             }
         }
         Ok(depths)
     }
 
+    /// How many unstarted steps a queue may hold, now that some left it (`left` is negative then).
+    fn depth(&mut self, name: &str, left: i32) -> i32 {
+        if left < 0 {
+            let outflow = self.memory.outflows.entry(name.to_owned()).or_insert_with(|| Outflow::new(self.now));
+            outflow.count(self.now, i64::from(-left));
+        }
+        let outflow = self.memory.outflows.get(name);
+        outflow.map_or(self.config.queue_depth, |it| it.depth(self.now, self.config.queue_depth))
+    }
+
     /// Unstarted steps in a queue, and how many more it takes once `left` of them are away (or come). What is
     /// remembered suffices if it has the room that is wanted, since the update is guarded; other engines may have made room.
-    async fn room(&mut self, name: &str, left: i32, wanted: usize) -> Result<(i32, usize), Failed> {
-        let depth = self.config.queue_depth;
+    async fn room(&mut self, name: &str, depth: i32, left: i32, wanted: usize) -> Result<(i32, usize), Failed> {
         let free = |unstarted: i32| usize::try_from(depth - (unstarted + left)).unwrap_or(0);
         if let Some(&known) = self.memory.queues.get(name)
             && free(known) >= wanted

@@ -111,6 +111,10 @@ impl BackupSnapshot {
     }
 }
 
+fn taken_over(base: &Object) -> Result<object::Base, Fault> {
+    Ok(object::Base { object: base.id, root: field(&base.output, "root")?, sparse: base.sparse.clone() })
+}
+
 impl Operation for BackupSnapshot {
     const KIND: &'static str = "backup-snapshot";
 
@@ -121,7 +125,7 @@ impl Operation for BackupSnapshot {
                 touches.push(Touch::Lineage { subject: self.subject(), store: self.store.clone(), tenant: tenant.to_owned() });
             }
             Base::Full => (),
-            Base::Object(id) => touches.push(Touch::Object(*id)),
+            Base::Object(id) => touches.push(Touch::Base(*id)),
         }
         touches
     }
@@ -171,7 +175,7 @@ impl Operation for BackupSnapshot {
             snapshot: self.snapshot.clone(),
             store: store.clone(),
             operation,
-            base: base.map(|it| Ok(object::Base { object: it.id, root: field(&it.output, "root")? })).transpose()?,
+            base: base.map(taken_over).transpose()?,
             about: object::About {
                 kind: Self::KIND.into(),
                 tenant: asked.tenant.clone(),
@@ -203,7 +207,7 @@ impl Operation for BackupSnapshot {
         let base = done.plan.uses.first().filter(|_| !alone);
         let mut output = json!({"store": self.store, "source": self.subject(), "base": base});
         if let (Some(Value::Object(copied)), Some(fields)) = (copied, output.as_object_mut()) {
-            let inner = ["packs", "unused", "dropped", "without_base"];
+            let inner = ["packs", "unused", "dropped", "sparse", "without_base"];
             fields.extend(copied.iter().filter(|(name, _)| !inner.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())));
             fields.insert("root".into(), committed.map_or(Value::Null, |it| it["root"].clone()));
             fields.insert("read_back".into(), committed.map_or(Value::Null, |it| it["read_back"].clone()));

@@ -26,6 +26,10 @@ pub struct Base {
     pub object: OperationId,
     /// Its root.
     pub root: Root,
+    /// Packs of which so little is used that what the new object needs of them is stored again, so that they can go
+    /// once the older objects have gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sparse: Vec<PackId>,
 }
 
 /// A pack that is sealed and in the store.
@@ -96,6 +100,9 @@ pub struct Copied {
     pub reused: u64,
     /// Bytes of extents taken over from packs that an earlier attempt sealed.
     pub resumed: u64,
+    /// Bytes of extents that the base has, and that were stored again out of its sparse packs.
+    #[serde(default)]
+    pub repacked: u64,
     /// Bytes of extents that are zeros.
     pub zeros: u64,
     /// Bytes of packs that were read again and checked, since the store doesn't check what it is given.
@@ -110,6 +117,9 @@ pub struct Copied {
     pub unused: Vec<PackId>,
     /// Packs of the base that the root doesn't refer to any more: the object takes over all others' uses.
     pub dropped: Vec<PackId>,
+    /// Packs of which the root refers to less than a quarter of the bytes: some of them, if there are many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sparse: Vec<PackId>,
     /// Nothing of a base is used, even if one was given: no use is taken over.
     #[serde(default)]
     pub without_base: bool,

@@ -15,8 +15,6 @@ pub struct Model {
     pub operation_id: Uuid,
     /// Bytes.
     pub bytes: i64,
-    /// Not below what its users refer to.
-    pub live_bytes: i64,
     /// Number of `pack_use` rows.
     pub uses: i32,
     /// `live condemned deleting`.

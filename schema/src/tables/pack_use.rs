@@ -12,6 +12,8 @@ pub struct Model {
     /// Pack id.
     #[sea_orm(primary_key, auto_increment = false)]
     pub pack_id: String,
+    /// The object refers to less than a quarter of the pack's bytes.
+    pub sparse: bool,
 }
 
 /// None: rows are joined where they are read.

@@ -153,12 +153,14 @@ impl Job {
             stored: 0,
             reused: 0,
             resumed: 0,
+            repacked: 0,
             zeros: 0,
             read_back: 0,
             because: None,
             packs: self.sealed.clone(),
             unused: unused.cloned().collect(),
             dropped: of_base.difference(&self.kept).cloned().collect(),
+            sparse: vec![],
             without_base: step.base.is_none(),
         })
     }

@@ -16,5 +16,6 @@ mod requests;
 mod rig;
 mod services;
 mod simulation;
+mod sparse;
 mod store_faults;
 mod walkthrough;

@@ -25,10 +25,11 @@ use super::{
 use crate::hypervisor::BlockRead;
 use longshore_schema::{
     fault::{Fault, code},
+    ids::PackId,
     steps::object::{About, Base, Copied, Sealed},
 };
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -191,7 +192,9 @@ impl Job {
         }
         let uploader = Uploader::new(self.work.clone(), self.tuning.puts, earlier.spent(), self.may_write);
         let mut packer = Packer::new(self.work.clone(), self.tuning.pack_bytes, self.numbers.clone(), uploader);
-        let mut tree = Tree::new(self.shape);
+        let sparse = base.as_ref().map(|it| it.base.sparse.iter().cloned().collect()).unwrap_or_default();
+        let sparse = Arc::<HashSet<PackId>>::new(sparse);
+        let mut tree = Tree::new(self.shape, sparse.clone());
         let mut sums = Sums::default();
         let mut walk = Walk::new(self.reader.clone(), self.shape);
         let mut leaf = None;
@@ -205,7 +208,7 @@ impl Job {
                     Some(usable) => base_leaf(usable, &mut leaf, span.first / FANOUT).await?,
                     None => None,
                 };
-                let task = Task { span, base, known, level: self.tuning.level };
+                let task = Task { span, base, sparse: sparse.clone(), known, level: self.tuning.level };
                 under_way.push_back(match task.without_reading() {
                     Ok(processed) => UnderWay::Done(processed),
                     Err(task) => {
@@ -230,7 +233,6 @@ impl Job {
         let Processed { span, outcomes, base, read, rewritten } = processed;
         sums.read += read;
         self.rewritten.fetch_add(rewritten, Relaxed);
-        let above = base.as_ref().map_or(&[][..], |leaf| &leaf.above[..]);
         for (extent, outcome) in (span.first..).zip(outcomes) {
             let length = self.shape.length(extent);
             let entry = match outcome {
@@ -246,12 +248,13 @@ impl Job {
                     sums.resumed += u64::from(length);
                     Entry::Data(digest, place)
                 }
-                Outcome::New(digest, codec, stored) => {
+                Outcome::New { digest, codec, stored, repacked } => {
+                    sums.repacked += if repacked { u64::from(length) } else { 0 };
                     let content = Content { kind: Kind::Extent, index: extent, digest, length, codec, stored };
                     Entry::Data(digest, packer.add(content).await?)
                 }
             };
-            tree.push(entry, above, packer).await?;
+            tree.push(extent, entry, base.as_deref(), packer).await?;
         }
         let done = self.shape.offset(span.first + u64::from(span.count)).min(self.shape.size());
         self.work.lease.progress(done, self.shape.size());

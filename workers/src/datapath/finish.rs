@@ -23,6 +23,12 @@ use std::collections::BTreeMap;
 /// must, which wastes space and harms nothing.
 const MOST_DROPPED: usize = 5_000;
 
+/// An object that refers to less than a pack's bytes divided by this uses little of it.
+const SPARSE: u64 = 4;
+
+/// `Copied::sparse` names no more packs than this, the oldest operations' first. Others are named by the next copy.
+const MOST_SPARSE: usize = 1_000;
+
 /// What a pass over the whole volume leaves.
 pub struct Finished {
     /// The pages.
@@ -52,6 +58,8 @@ pub struct Sums {
     pub reused: u64,
     /// Taken over from earlier attempts.
     pub resumed: u64,
+    /// Stored again, out of the base's sparse packs.
+    pub repacked: u64,
     /// Zeros.
     pub zeros: u64,
 }
@@ -62,12 +70,14 @@ pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished)
     let without_base = base.is_none();
     let before = base.iter().flat_map(|(_, root)| &root.packs).map(|pack| (pack.id.clone(), pack.bytes));
     let before: BTreeMap<PackId, u64> = before.collect();
-    let packs = built.packs.iter().map(|id| {
+    let packs = built.packs.keys().map(|id| {
         let bytes = sealed.get(id).or_else(|| earlier.packs().get(id)).or_else(|| before.get(id));
         let bytes = *bytes.ok_or_else(|| Fault::permanent(code::INTERNAL, format!("pack {id} is used but unknown")))?;
         Ok(Sealed { id: id.clone(), bytes })
     });
     let packs = packs.collect::<Result<Vec<_>, Fault>>()?;
+    let sparse = packs.iter().filter(|pack| built.packs[&pack.id] < pack.bytes / SPARSE).map(|pack| pack.id.clone());
+    let sparse = sparse.take(MOST_SPARSE).collect();
     let own: Vec<Sealed> = packs.iter().filter(|pack| all && pack.id.operation == work.operation).cloned().collect();
     let read_back = read_back(work, &own).await?;
     let digest = object_digest(&shape, &built.top).to_hex().to_string();
@@ -94,12 +104,14 @@ pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished)
         stored: uploader.stored(),
         reused: sums.reused,
         resumed: sums.resumed,
+        repacked: sums.repacked,
         zeros: sums.zeros,
         read_back,
         because,
         packs: unrecorded(work),
-        unused: earlier.packs().keys().filter(|id| !built.packs.contains(id)).cloned().collect(),
-        dropped: before.into_keys().filter(|id| !built.packs.contains(id)).take(MOST_DROPPED).collect(),
+        unused: earlier.packs().keys().filter(|id| !built.packs.contains_key(id)).cloned().collect(),
+        dropped: before.into_keys().filter(|id| !built.packs.contains_key(id)).take(MOST_DROPPED).collect(),
+        sparse,
         without_base,
     })
 }

@@ -53,6 +53,13 @@ pub struct Leaf {
     pub above: Vec<PageRef>,
 }
 
+impl Leaf {
+    /// What it has for an extent, if that is under it and before the object's end.
+    pub fn entry(&self, extent: u64) -> Option<&Entry> {
+        self.entries.get((extent % FANOUT) as usize)
+    }
+}
+
 enum Found {
     Leaf(Leaf),
     /// Zeros, or a page that isn't wanted, up to leaf page `next`.

@@ -3,19 +3,15 @@
 
 use super::{
     codec::Encoder,
-    format::{
-        Codec, Hash, Place,
-        page::Entry,
-        shape::{FANOUT, Shape},
-    },
+    format::{Codec, Hash, Place, page::Entry, shape::Shape},
     hash,
     manifest::Leaf,
     on_processor,
     read::{Reader, Span, read_span},
 };
 use bytes::Bytes;
-use longshore_schema::fault::Fault;
-use std::sync::Arc;
+use longshore_schema::{fault::Fault, ids::PackId};
+use std::{collections::HashSet, sync::Arc};
 
 /// An extent that an earlier attempt sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +30,8 @@ pub struct Task {
     pub span: Span,
     /// The base's leaf page over them.
     pub base: Option<Arc<Leaf>>,
+    /// Packs of the base that nothing is taken over from.
+    pub sparse: Arc<HashSet<PackId>>,
     /// What earlier attempts sealed of them.
     pub known: Vec<Known>,
     /// zstd's level.
@@ -49,7 +47,16 @@ pub enum Outcome {
     /// An earlier attempt sealed it.
     Resumed(Hash, Place),
     /// It has to be stored.
-    New(Hash, Codec, Bytes),
+    New {
+        /// Of its bytes.
+        digest: Hash,
+        /// How they are stored.
+        codec: Codec,
+        /// What is stored.
+        stored: Bytes,
+        /// The base has it, in a sparse pack.
+        repacked: bool,
+    },
 }
 
 /// A processed span.
@@ -85,33 +92,47 @@ pub async fn process(reader: Reader, shape: Shape, task: Task) -> Result<Process
 }
 
 fn decide(task: Task, extents: Vec<Option<Bytes>>) -> Result<Processed, Fault> {
-    let Task { span, base, known, level } = task;
+    let Task { span, base, sparse, known, level } = task;
+    let had = Had { base: base.as_deref(), sparse: &sparse, known: &known };
     let mut encoder = Encoder::new(level)?;
     let lengths: Vec<u64> = extents.iter().map(|bytes| bytes.as_ref().map_or(0, |it| it.len() as u64)).collect();
     let read = lengths.iter().sum();
     let outcomes = (span.first..).zip(extents).map(|(extent, bytes)| match bytes {
-        Some(bytes) if !hash::is_zero(&bytes) => decide_one(extent, bytes, base.as_deref(), &known, &mut encoder),
+        Some(bytes) if !hash::is_zero(&bytes) => had.decide(extent, &bytes, &mut encoder),
         Some(_) | None => Ok(Outcome::Zero),
     });
     let outcomes = outcomes.collect::<Result<Vec<_>, Fault>>()?;
     let rewritten = (span.first..).zip(&outcomes).zip(lengths).map(|((extent, outcome), length)| match outcome {
-        Outcome::New(..) if known.iter().any(|it| it.extent == extent) => length,
-        Outcome::New(..) | Outcome::Zero | Outcome::Reused(..) | Outcome::Resumed(..) => 0,
+        Outcome::New { .. } if known.iter().any(|it| it.extent == extent) => length,
+        Outcome::New { .. } | Outcome::Zero | Outcome::Reused(..) | Outcome::Resumed(..) => 0,
     });
     let rewritten = rewritten.sum();
     Ok(Processed { span, outcomes, base, read, rewritten })
 }
 
-fn decide_one(extent: u64, bytes: Bytes, base: Option<&Leaf>, known: &[Known], encoder: &mut Encoder) -> Result<Outcome, Fault> {
-    let digest = hash::digest(&bytes);
-    if let Some(Entry::Data(same, place)) = base.and_then(|leaf| leaf.entries.get((extent % FANOUT) as usize))
-        && *same == digest
-    {
-        return Ok(Outcome::Reused(digest, place.clone()));
+/// What is in the store already.
+struct Had<'t> {
+    base: Option<&'t Leaf>,
+    sparse: &'t HashSet<PackId>,
+    known: &'t [Known],
+}
+
+impl Had<'_> {
+    fn decide(&self, extent: u64, bytes: &Bytes, encoder: &mut Encoder) -> Result<Outcome, Fault> {
+        let digest = hash::digest(bytes);
+        let mut repacked = false;
+        if let Some(Entry::Data(same, place)) = self.base.and_then(|leaf| leaf.entry(extent))
+            && *same == digest
+        {
+            if !self.sparse.contains(&place.pack) {
+                return Ok(Outcome::Reused(digest, place.clone()));
+            }
+            repacked = true;
+        }
+        if let Some(found) = self.known.iter().find(|known| known.extent == extent && known.digest == digest) {
+            return Ok(Outcome::Resumed(digest, found.place.clone()));
+        }
+        let (codec, stored) = encoder.extent(bytes)?;
+        Ok(Outcome::New { digest, codec, stored, repacked })
     }
-    if let Some(found) = known.iter().find(|known| known.extent == extent && known.digest == digest) {
-        return Ok(Outcome::Resumed(digest, found.place.clone()));
-    }
-    let (codec, stored) = encoder.extent(&bytes)?;
-    Ok(Outcome::New(digest, codec, stored))
 }

@@ -1,5 +1,5 @@
-//! Builds the pages of a new object from its entries, in order. A page whose contents are the base's is taken over
-//! by reference; one of zeros is only a word in the page above.
+//! Builds the pages of a new object from its entries, in order. A page that says the same as the base's, places
+//! included, is taken over by reference; one of zeros is only a word in the page above.
 
 use super::{
     codec::Encoder,
@@ -9,11 +9,14 @@ use super::{
         page::{Entry, Page, PageRef},
         shape::Shape,
     },
-    manifest::{entry_place, page_place},
+    manifest::{Leaf, entry_place, page_place},
     pack::{Content, Packer},
 };
 use longshore_schema::{fault::Fault, ids::PackId};
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 /// zstd's level for pages.
 const PAGE_LEVEL: i32 = 1;
@@ -24,41 +27,48 @@ pub struct Tree {
     leaf: Vec<Entry>,
     index: Vec<Vec<PageRef>>,
     closed: Vec<u64>,
+    /// For each level: whether something in the open page is elsewhere, or other, than in the base.
+    moved: Vec<bool>,
     top: Vec<PageRef>,
-    packs: BTreeSet<PackId>,
-    last_pack: Option<PackId>,
+    sparse: Arc<HashSet<PackId>>,
+    packs: BTreeMap<PackId, u64>,
+    /// The pack that was referred to last and the bytes since, not yet in `packs`.
+    last: Option<(PackId, u64)>,
 }
 
 /// A whole tree.
 pub struct Built {
     /// The pages that the root names.
     pub top: Vec<PageRef>,
-    /// Every pack that anything refers to.
-    pub packs: BTreeSet<PackId>,
+    /// Every pack that anything refers to, and how many of its bytes.
+    pub packs: BTreeMap<PackId, u64>,
 }
 
 impl Tree {
-    /// A tree without entries.
-    pub fn new(shape: Shape) -> Tree {
+    /// A tree without entries. No page is taken over from a `sparse` pack.
+    pub fn new(shape: Shape, sparse: Arc<HashSet<PackId>>) -> Tree {
         let levels = usize::from(shape.levels());
-        let (index, closed) = (vec![vec![]; levels], vec![0; levels]);
-        Tree { shape, leaf: vec![], index, closed, top: vec![], packs: BTreeSet::new(), last_pack: None }
+        let (index, closed, moved) = (vec![vec![]; levels], vec![0; levels], vec![false; levels]);
+        Tree { shape, leaf: vec![], index, closed, moved, top: vec![], sparse, packs: BTreeMap::new(), last: None }
     }
 
-    /// Adds the next extent's entry. `base` has the base's pages at this extent, from the leaf page upwards.
-    pub async fn push(&mut self, entry: Entry, base: &[PageRef], packer: &mut Packer) -> Result<(), Fault> {
+    /// Adds the next extent's entry. `base` is the base's leaf page over it.
+    pub async fn push(&mut self, extent: u64, entry: Entry, base: Option<&Leaf>, packer: &mut Packer) -> Result<(), Fault> {
         self.note(entry_place(&entry));
+        self.moved[0] |= base.and_then(|leaf| leaf.entry(extent)) != Some(&entry);
         self.leaf.push(entry);
+        let above = base.map_or(&[][..], |leaf| &leaf.above[..]);
         let mut level = 0;
         while level < self.shape.levels() && self.is_whole(level) {
-            self.close(level, base.get(usize::from(level)), packer).await?;
+            self.close(level, above.get(usize::from(level)), packer).await?;
             level += 1;
         }
         Ok(())
     }
 
     /// What was built, once every extent has been pushed.
-    pub fn finish(self) -> Built {
+    pub fn finish(mut self) -> Built {
+        self.count_last();
         Built { top: self.top, packs: self.packs }
     }
 
@@ -76,23 +86,43 @@ impl Tree {
             0 => Page::Leaf(std::mem::take(&mut self.leaf)),
             _ => Page::Index(std::mem::take(&mut self.index[at])),
         };
-        let stored = if page.is_zero() { PageRef::Zero } else { store(&page, level, index, base, packer).await? };
+        let moved = std::mem::take(&mut self.moved[at]);
+        let same = base.filter(|known| !moved && self.may_stay(known));
+        let stored = if page.is_zero() { PageRef::Zero } else { store(&page, level, index, same, packer).await? };
         self.note(page_place(&stored));
         match self.index.get_mut(at + 1) {
-            Some(parent) => parent.push(stored),
+            Some(parent) => {
+                self.moved[at + 1] |= base != Some(&stored);
+                parent.push(stored);
+            }
             None => self.top.push(stored),
         }
         Ok(())
     }
 
+    fn may_stay(&self, page: &PageRef) -> bool {
+        page_place(page).is_none_or(|place| !self.sparse.contains(&place.pack))
+    }
+
     fn note(&mut self, place: Option<&Place>) {
-        if let Some(place) = place.filter(|place| self.last_pack.as_ref() != Some(&place.pack)) {
-            self.packs.insert(place.pack.clone());
-            self.last_pack = Some(place.pack.clone());
+        let Some(place) = place else { return };
+        match &mut self.last {
+            Some((pack, bytes)) if *pack == place.pack => *bytes += u64::from(place.stored),
+            _ => {
+                self.count_last();
+                self.last = Some((place.pack.clone(), u64::from(place.stored)));
+            }
+        }
+    }
+
+    fn count_last(&mut self) {
+        if let Some((pack, bytes)) = self.last.take() {
+            *self.packs.entry(pack).or_default() += bytes;
         }
     }
 }
 
+/// `base` is the base's page, if all below it is where the base has it. It may have had more entries.
 async fn store(page: &Page, level: u8, index: u64, base: Option<&PageRef>, packer: &mut Packer) -> Result<PageRef, Fault> {
     let content = page.content(level);
     if let Some(known) = base.filter(|known| known.content() == Some(&content)) {

@@ -8,4 +8,5 @@ mod readback;
 mod resume;
 mod rig;
 mod shape;
+mod sparse;
 mod sweep;

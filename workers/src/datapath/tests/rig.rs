@@ -223,5 +223,5 @@ impl Rig {
 }
 
 pub(super) fn base(object: OperationId, copied: &Copied) -> Option<Base> {
-    Some(Base { object, root: copied.root.clone() })
+    Some(Base { object, root: copied.root.clone(), sparse: copied.sparse.clone() })
 }
