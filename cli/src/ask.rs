@@ -4,6 +4,7 @@
 use crate::{
     embedded::{self, Embedded},
     ended::Ended,
+    presence,
     session::Session,
     settings::Broker,
 };
@@ -95,7 +96,26 @@ impl Line {
     }
 
     /// Sends a command and waits for the answer, whatever it is.
-    pub(crate) async fn ask(&self, command: &Command) -> Result<Reply, Ended> {
+    pub(crate) async fn ask(&self, session: &Session, command: &Command) -> Result<Reply, Ended> {
+        let told = async {
+            tokio::time::sleep(TOLD_AFTER).await;
+            if let Some(full) = presence::no_room(session) {
+                session.out.notice(&full);
+            }
+            std::future::pending().await
+        };
+        let answered = tokio::select! {
+            answered = self.send(command) => answered,
+            never = told => never,
+        };
+        // Whatever else it looks like: who has no answer should know this first.
+        answered.map_err(|ended| match (ended, presence::no_room(session)) {
+            (Ended::Unreachable(error), Some(full)) => Ended::Unreachable(error.context(full)),
+            (ended, _) => ended,
+        })
+    }
+
+    async fn send(&self, command: &Command) -> Result<Reply, Ended> {
         match self {
             Line::Broker { courier, user, quiet } => over_courier(courier.as_ref(), user, command, *quiet).await,
             Line::Here(embedded) => over_courier(embedded.courier().as_ref(), LOCAL, command, true).await,

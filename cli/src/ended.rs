@@ -4,6 +4,7 @@
 use longshore_schema::{
     fault::{Class, Fault, chain, code},
     ids::OperationId,
+    text::printable,
 };
 use serde_json::json;
 use std::process::ExitCode;
@@ -81,7 +82,7 @@ impl Ended {
             return;
         }
         if !self.message().is_empty() {
-            eprintln!("longshore: {}", self.message());
+            eprintln!("longshore: {}", lines(&self.message()));
         }
         if let Some(fault) = self.fault() {
             eprintln!("  page: docs/faults/{}.md", fault.code);
@@ -136,6 +137,11 @@ impl Ended {
             | Ended::Broken(_) => None,
         }
     }
+}
+
+/// A message of possibly several lines, of which parts may come from anywhere.
+fn lines(message: &str) -> String {
+    message.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// `failed` is a verb, every other state isn't.

@@ -7,6 +7,7 @@ mod command;
 mod embedded;
 mod ended;
 mod logging;
+mod presence;
 mod print;
 mod session;
 mod settings;

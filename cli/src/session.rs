@@ -3,6 +3,7 @@
 use crate::{
     arguments::Arguments,
     ended::Ended,
+    presence,
     print::Printer,
     settings::{Broker, Settings},
 };
@@ -30,6 +31,9 @@ impl Session {
 
     /// Connects to the database and brings it up to this version: for engines and whoever changes it.
     pub(crate) async fn database(&self) -> Result<Database, Ended> {
+        if let Some(full) = presence::no_room(self) {
+            self.out.notice(&full);
+        }
         Database::knock(&self.settings.database).await.map_err(Ended::Unreachable)?;
         Database::open(&self.settings.database).await.map_err(Ended::Unreachable)
     }

@@ -1,10 +1,10 @@
 //! Waits for operations, with bars on stderr where that is a terminal, and a line on stderr for each new reason why a
 //! step is tried again.
 
-use crate::{ask::Line, ended::Ended, session::Session, shutdown};
+use crate::{ask::Line, ended::Ended, presence, session::Session, shutdown};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use longshore_engine::{audit::OperationView, database::Database};
-use longshore_schema::{fault::Fault, ids::OperationId};
+use longshore_schema::{fault::Fault, ids::OperationId, text::printable};
 use std::time::Duration;
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -35,7 +35,8 @@ pub(crate) fn good(it: &OperationView) -> Result<(), Ended> {
     }
 }
 
-/// Waits until all are over, in the order of `ids`. If the engine that should do them is gone, `line` takes over.
+/// Waits until all are over, in the order of `ids`. If the engine that should do them is gone, `line` takes over, or who
+/// waits is told.
 pub(crate) async fn until(
     session: &Session,
     database: &Database,
@@ -47,6 +48,7 @@ pub(crate) async fn until(
     let bars = MultiProgress::new();
     let mut bars_of: Vec<_> = ids.iter().map(|_| None).collect();
     let mut told: Vec<Option<Fault>> = vec![None; ids.len()];
+    let mut missing = None;
     let mut rounds = 0u32;
     loop {
         let mut found = vec![];
@@ -66,12 +68,20 @@ pub(crate) async fn until(
             let _ = bars.clear();
             return Ok(found);
         }
-        rounds += 1;
-        if rounds.is_multiple_of(10)
-            && let Some(line) = line.as_deref_mut()
-        {
-            line.keep(session).await?;
+        if rounds.is_multiple_of(10) {
+            let now = match line.as_deref_mut() {
+                Some(line @ (Line::Socket(_) | Line::Here(_))) => {
+                    line.keep(session).await?;
+                    presence::no_room(session)
+                }
+                Some(Line::Broker { .. }) | None => presence::missing(session, database).await?,
+            };
+            if now.is_some() != missing.is_some() {
+                bars.suspend(|| session.out.notice(now.as_deref().unwrap_or("it goes on")));
+            }
+            missing = now;
         }
+        rounds += 1;
         let first = ids.first().copied().unwrap_or_default();
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => (),
@@ -88,6 +98,7 @@ fn why_again(operation: &OperationView) -> Option<Fault> {
 fn tell(operation: &OperationView) {
     if let (Some(step), Some(fault)) = (&operation.progress, why_again(operation)) {
         let way = if step.way == "undo" { "undo " } else { "" };
+        let fault = printable(&fault.to_string());
         eprintln!("{}: {way}{} failed and is tried again: {fault}", operation.id, step.step);
     }
 }
@@ -114,6 +125,6 @@ fn show(bars: &MultiProgress, bar: &mut Option<ProgressBar>, operation: &Operati
     let held = operation.state == "ready" && operation.destroy_requested && !operation.holders.is_empty();
     let waits = if held { format!("is held by {} others", operation.holders.len()) } else { String::new() };
     let message = [operation.state.as_str(), activity.as_str(), waits.as_str()].join(" ");
-    bar.set_message(message.trim_end().to_owned());
+    bar.set_message(printable(message.trim_end()));
     bar.tick();
 }

@@ -1,7 +1,11 @@
 //! The reading side: operations, history, places and workers as the contract shows them. Every query is by key
 //! or by an index in its order; lists use keyset pagination.
 
-use crate::{journal::history as chain, plan::Choice};
+use crate::{
+    journal::history as chain,
+    ledger::{self, Shortage},
+    plan::Choice,
+};
 use anyhow::Context;
 use longshore_schema::{
     fault::Fault,
@@ -14,6 +18,8 @@ use schemars::JsonSchema;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
 
 /// An operation as JSON, a promise of the contract.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -245,7 +251,7 @@ pub async fn places(db: &impl ConnectionTrait, role: &str) -> anyhow::Result<Vec
         let waiting = operation::Entity::find().filter(operation::Column::WaitingPlace.eq(&row.name)).count(db).await?;
         let bytes = |it: i64| u64::try_from(it).unwrap_or(0);
         views.push(PlaceView {
-            limit: (row.total as f64 * row.overcommit * row.threshold) as u64,
+            limit: bytes(ledger::limit(&row)),
             name: row.name,
             role: row.role,
             zone: row.zone,
@@ -278,13 +284,33 @@ async fn views(db: &impl ConnectionTrait, rows: Vec<operation::Model>) -> anyhow
         .filter(step::Column::OperationId.is_in(ids))
         .filter(step::Column::State.is_in(["sent", "running", "resting"]));
     let out = out.all(db).await?;
+    let mut shortages = shortages(db, &rows).await?;
     rows.into_iter()
-        .map(|row| {
+        .map(|mut row| {
+            row.waiting_for = shortages.remove(&row.id).or(row.waiting_for);
             let progress = out.iter().find(|it| it.operation_id == row.id).map(progress_view).transpose()?;
             let holders = holds.iter().filter(|it| it.object_id == row.id).map(|it| OperationId(it.holder_id)).collect();
             view(row, progress, holders)
         })
         .collect()
+}
+
+/// What those that wait for space lack now: what the row says was so when the wait began.
+async fn shortages(db: &impl ConnectionTrait, rows: &[operation::Model]) -> anyhow::Result<BTreeMap<Uuid, String>> {
+    let names: BTreeSet<_> = rows.iter().filter_map(|it| it.waiting_place.clone()).collect();
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let queues = ledger::queues(db, &names).await?;
+    let places = place::Entity::find().filter(place::Column::Name.is_in(names)).all(db).await.context("read the places")?;
+    let told = rows.iter().filter_map(|row| {
+        let place = places.iter().find(|it| Some(&it.name) == row.waiting_place.as_ref())?;
+        // Who isn't in the queue any more has just been granted what it waited for.
+        let ahead = queues.get(&place.name)?.iter().position(|it| *it == row.id)?;
+        let shortage = Shortage::new(place, ledger::left(place), row.waiting_bytes, ahead as u64);
+        Some((row.id, shortage.to_string()))
+    });
+    Ok(told.collect())
 }
 
 fn view(row: operation::Model, progress: Option<ProgressView>, holders: Vec<OperationId>) -> anyhow::Result<OperationView> {

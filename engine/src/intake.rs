@@ -9,8 +9,10 @@ use crate::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use longshore_courier::{Courier, Delivery, Inbox, Parcel, Properties, Queue, Unsent};
 use longshore_schema::{
+    body,
     fault::{Fault, code},
     site::is_name,
+    text::is_unprintable,
     wire::{Report, names},
 };
 use serde_json::Value;
@@ -170,11 +172,6 @@ pub fn steps_queue(routing_key: &str) -> Queue {
 /// Longest text in a command, in bytes.
 const LONGEST_TEXT: usize = 4096;
 
-/// Control characters, and those that change the direction of what follows: they would forge what people are shown.
-fn is_unprintable(it: char) -> bool {
-    it.is_control() || matches!(it, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// Every text of a body, names of fields too, is short and can be printed; else what is wrong.
 fn check_texts(body: &Value) -> Result<(), String> {
     let check = |text: &str| match text {
@@ -213,8 +210,7 @@ fn read_command(parcel: &Parcel) -> Result<Command, Fault> {
     }
     let message_id = properties.message_id.clone().filter(|it| (1..=128).contains(&it.len()));
     let message_id = message_id.ok_or_else(|| malformed("the property message_id is required: 1 to 128 characters".into()))?;
-    let body: Value =
-        serde_json::from_slice(&parcel.body).map_err(|error| malformed(format!("the body is not JSON: {error}")))?;
+    let body = body::read(&parcel.body).map_err(|error| malformed(format!("read the body as JSON: {error}")))?;
     if !body.is_object() {
         return Err(malformed("the body is not a JSON object".into()));
     }
@@ -266,6 +262,16 @@ mod tests {
             assert_eq!(fault.code, code::COMMAND_MALFORMED, "{n}");
         }
     }
+
+    #[test]
+    fn a_key_that_is_given_twice_is_refused_and_named() {
+        let read = |body: &'static str| read_command(&parcel(|it| it.body = body.into()));
+        for body in [r#"{"operation": "a", "operation": "b"}"#, r#"{"a": [{"operation": 1, "operation": 1}]}"#] {
+            let fault = read(body).err().unwrap();
+            assert!(fault.code == code::COMMAND_MALFORMED && fault.message.contains("\"operation\" is given twice"), "{fault}");
+        }
+    }
+
     #[test]
     fn texts_of_a_body_are_short_and_can_be_printed_however_deep() {
         let read = |body: Value| read_command(&parcel(|it| it.body = body.to_string().into()));

@@ -2,16 +2,16 @@
 //! transaction each place's row is updated once, guarded by its limits, so that of any number of transactions
 //! racing for the last bytes exactly those that fit commit. A refused guard is a conflict: read again.
 
+mod shortage;
+
 use crate::database::Failed;
-use longshore_schema::{
-    fault::{Fault, code},
-    site::Size,
-    tables::{operation, place},
-};
+use longshore_schema::tables::{operation, place};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, sea_query::Expr,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QuerySelect,
+    sea_query::Expr,
 };
-use std::collections::BTreeMap;
+pub use shortage::Shortage;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Changes of places in one transaction.
 #[derive(Debug, Default)]
@@ -29,32 +29,31 @@ struct Entry {
     granted: bool,
 }
 
-/// Why space isn't granted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Full {
-    /// For the operation.
-    pub fault: Fault,
-    /// Whether it could fit once others are gone.
-    pub may_fit_later: bool,
+/// Bytes of a place that may be booked.
+pub fn limit(place: &place::Model) -> i64 {
+    (place.total as f64 * place.overcommit * place.threshold) as i64
+}
+
+fn physical_limit(place: &place::Model) -> i64 {
+    (place.total as f64 * place.threshold) as i64
+}
+
+/// Bytes of a place that can still be granted; less than none after its limit was lowered.
+pub fn left(place: &place::Model) -> i64 {
+    let by_booking = limit(place) - place.reserved - place.used;
+    if place.measured_at.is_none() {
+        return by_booking;
+    }
+    Ord::min(by_booking, physical_limit(place) - place.physical_used - place.promised)
 }
 
 impl Entry {
-    fn limit(&self) -> i64 {
-        (self.row.total as f64 * self.row.overcommit * self.row.threshold) as i64
-    }
-
-    fn physical_limit(&self) -> i64 {
-        (self.row.total as f64 * self.row.threshold) as i64
-    }
-
-    /// Bytes that can still be granted.
     fn left(&self) -> i64 {
-        let booked = self.row.reserved + self.reserved + self.row.used + self.used;
-        let by_booking = self.limit() - booked;
-        if self.row.measured_at.is_none() {
-            return by_booking;
-        }
-        Ord::min(by_booking, self.physical_limit() - self.row.physical_used - self.row.promised - self.promised)
+        let mut changed = self.row.clone();
+        changed.reserved += self.reserved;
+        changed.used += self.used;
+        changed.promised += self.promised;
+        left(&changed)
     }
 }
 
@@ -67,7 +66,7 @@ impl Ledger {
         bytes: i64,
         physical: i64,
         ahead: u64,
-    ) -> Result<Result<place::Model, Full>, Failed> {
+    ) -> Result<Result<place::Model, Shortage>, Failed> {
         let entry = self.entry(tx, place).await?;
         let left = entry.left();
         if bytes <= left && ahead == 0 {
@@ -76,18 +75,7 @@ impl Ledger {
             entry.granted = true;
             return Ok(Ok(entry.row.clone()));
         }
-        let size = |bytes: i64| Size(u64::try_from(bytes).unwrap_or(0));
-        let waiting = if ahead == 0 { String::new() } else { format!(", {ahead} operations wait before you") };
-        let what = entry.row.role.clone();
-        let message =
-            format!("{what} {place} has {} left of {}; {} needed{waiting}", size(left), size(entry.limit()), size(bytes));
-        let may_fit_later = bytes <= entry.limit();
-        let code = if what == "pool" { code::POOL_FULL } else { code::STORE_FULL };
-        let fault = match may_fit_later {
-            true => Fault::transient(code, message).retry_after(30),
-            false => Fault::permanent(code, format!("{message}, which is more than it can ever hold")),
-        };
-        Ok(Err(Full { fault, may_fit_later }))
+        Ok(Err(Shortage::new(&entry.row, left, bytes, ahead)))
     }
 
     /// Whether `bytes` would fit now.
@@ -127,7 +115,7 @@ impl Ledger {
     /// Writes every changed place once.
     pub async fn flush(self, tx: &DatabaseTransaction) -> Result<(), Failed> {
         for entry in self.places.into_values().filter(|it| (it.reserved, it.used, it.promised) != (0, 0, 0)) {
-            let (limit, physical_limit) = (entry.limit(), entry.physical_limit());
+            let (limit, physical_limit) = (limit(&entry.row), physical_limit(&entry.row));
             let column = |it: place::Column| Expr::col(it);
             let mut update = place::Entity::update_many()
                 .col_expr(place::Column::Reserved, column(place::Column::Reserved).add(entry.reserved))
@@ -184,4 +172,25 @@ pub async fn waiting(db: &impl ConnectionTrait, place: &str, now: i64) -> Result
     let mut waiting = operation::Entity::find().filter(operation::Column::WaitingPlace.eq(place)).all(db).await?;
     waiting.sort_by_key(|it| (-rank(it.priority, it.waiting_since.unwrap_or(now), now), it.id));
     Ok(waiting)
+}
+
+/// Who waits for one of these places, by place, who comes first first: what is needed to say how many wait before one.
+pub async fn queues(db: &impl ConnectionTrait, places: &BTreeSet<String>) -> anyhow::Result<BTreeMap<String, Vec<uuid::Uuid>>> {
+    let waiting = operation::Entity::find()
+        .select_only()
+        .columns([
+            operation::Column::WaitingPlace,
+            operation::Column::Id,
+            operation::Column::Priority,
+            operation::Column::WaitingSince,
+        ])
+        .filter(operation::Column::WaitingPlace.is_in(places));
+    let waiting: Vec<(String, uuid::Uuid, i16, Option<i64>)> = waiting.into_tuple().all(db).await?;
+    let mut queues = BTreeMap::<String, Vec<(i64, uuid::Uuid)>>::new();
+    for (place, id, priority, since) in waiting {
+        // All age alike, so that their order is the same at any moment.
+        queues.entry(place).or_default().push((rank(-priority, 0, since.unwrap_or(0)), id));
+    }
+    queues.values_mut().for_each(|it| it.sort_unstable());
+    Ok(queues.into_iter().map(|(place, it)| (place, it.into_iter().map(|(_, id)| id).collect())).collect())
 }

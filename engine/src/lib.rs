@@ -1,6 +1,7 @@
 //! Decides: plans operations, applies transitions, grants space, keeps the journal. It never touches data.
 
 pub mod audit;
+pub mod books;
 pub mod clock;
 pub mod command;
 pub mod config;

@@ -96,7 +96,10 @@ pub fn transition(operation: &mut Operation, event: &Event) -> Result<Vec<Effect
         Event::LeaseLost { attempt } => operation.lease_lost(*attempt, &mut effects)?,
         Event::TimerFired { attempt } => operation.timer_fired(*attempt, &mut effects)?,
         Event::DeadlinePassed => {
-            operation.stop(Fault::permanent(code::DEADLINE_PASSED, "the operation's deadline passed"), &mut effects)?;
+            let waiting =
+                operation.waiting_for.as_ref().map(|it| format!(" while it waited for space in {it}")).unwrap_or_default();
+            let why = format!("the operation's deadline passed{waiting}");
+            operation.stop(Fault::permanent(code::DEADLINE_PASSED, why), &mut effects)?;
         }
         Event::CancelRequested => operation.stop(Fault::cancelled("the operation was cancelled"), &mut effects)?,
         Event::DestroyRequested { held } => operation.destroy(*held, &mut effects)?,

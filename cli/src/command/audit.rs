@@ -7,7 +7,6 @@ use crate::{
     session::{self, Session},
 };
 use clap::Args;
-use comfy_table::Cell;
 use longshore_engine::audit::{self, HistoryView};
 use longshore_schema::time::Timestamp;
 
@@ -66,16 +65,16 @@ fn text(rows: &[HistoryView], now: Timestamp) -> String {
     let mut lines = table::new(&["at", "", "operation", "#", "event", "state", "by"]);
     for it in rows {
         lines.add_row([
-            Cell::new(human::time(it.at)),
+            table::cell(human::time(it.at)),
             table::right(human::ago(now, it.at)),
-            Cell::new(it.operation),
+            table::cell(it.operation),
             table::right(it.seq),
-            Cell::new(describe(&it.event, &[])),
-            Cell::new(&it.to),
-            Cell::new(&it.actor),
+            table::cell(describe(&it.event, &[])),
+            table::cell(&it.to),
+            table::cell(&it.actor),
         ]);
     }
-    table::text(&lines)
+    table::text(lines, &[4, 6])
 }
 
 #[cfg(test)]

@@ -4,12 +4,16 @@ mod check;
 
 use crate::{
     ended::Ended,
+    presence,
     session::{self, Session},
     settings::Broker,
 };
 use check::{Check, Outcome};
 use clap::Args;
-use longshore_engine::database::{Database, hide_password};
+use longshore_engine::{
+    books,
+    database::{Database, hide_password},
+};
 use longshore_schema::{
     site::{Pool, Store},
     time::Timestamp,
@@ -35,6 +39,7 @@ impl Doctor {
         if let Ok(database) = &database {
             checks.push(check_clock(database).await);
             checks.extend(check_site(database).await);
+            checks.extend(check_books(database).await);
         }
         checks.extend(check_tools().await);
         session.out.list(&checks, check::text)?;
@@ -46,9 +51,15 @@ impl Doctor {
 fn check_database(session: &Session, database: Result<&Database, &Ended>) -> Check {
     let shown = hide_password(&session.settings.database);
     match database {
-        Ok(_) => Check::ok("database", shown),
+        Ok(_) => match presence::no_room(session) {
+            Some(full) => Check::fail("database", format!("{shown}: {full}"), "make room in that folder's file system"),
+            None => Check::ok("database", shown),
+        },
         Err(ended) => {
-            let next = "set LONGSHORE_DATABASE; see that the server runs, and that an engine was started on it once";
+            let full = presence::no_room(session);
+            let next = full.unwrap_or_else(|| {
+                "set LONGSHORE_DATABASE; see that the server runs, and that an engine was started on it once".to_owned()
+            });
             Check::fail("database", format!("{shown}: {}", ended.message()), next)
         }
     }
@@ -112,6 +123,26 @@ async fn check_site(database: &Database) -> Vec<Check> {
         checks.push(timed(&format!("pool {}", it.name), check_pool(it)).await);
     }
     checks
+}
+
+/// Whether each place's totals are the sums of what is booked there. Nothing to say where there are no places.
+async fn check_books(database: &Database) -> Option<Check> {
+    let books = match tokio::time::timeout(PATIENCE, books::read(database.read())).await {
+        Ok(Ok(books)) => books,
+        Ok(Err(error)) => return Some(Check::fail("books", format!("{error:#}"), "was the database migrated?")),
+        Err(_) => {
+            let found = format!("not added up within {} s: there are too many rows", PATIENCE.as_secs());
+            return Some(Check::warn("books", found, "nothing is known to be wrong; run it where the database is less busy"));
+        }
+    };
+    let wrong: Vec<_> = books.iter().filter(|it| !it.agree()).map(ToString::to_string).collect();
+    if wrong.is_empty() {
+        let places = if books.len() == 1 { "1 place agrees".into() } else { format!("{} places agree", books.len()) };
+        return (!books.is_empty()).then(|| Check::ok("books", format!("{places} with what is booked there")));
+    }
+    let next = "this should never be: keep the database as it is and report it, with `longshore audit --json`; until then \
+        trust no number of `longshore stores`";
+    Some(Check::fail("books", wrong.join("; "), next))
 }
 
 async fn timed(what: &str, check: impl Future<Output = Check>) -> Check {

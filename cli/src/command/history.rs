@@ -7,7 +7,6 @@ use crate::{
 };
 use anyhow::Context;
 use clap::Args;
-use comfy_table::Cell;
 use longshore_engine::audit::{self, HistoryView};
 use longshore_schema::{ids::OperationId, tables::operation};
 use sea_orm::EntityTrait;
@@ -71,14 +70,14 @@ fn text(rows: &[HistoryView], steps: &[String]) -> String {
         };
         lines.add_row([
             table::right(it.seq),
-            Cell::new(human::time(it.at)),
+            table::cell(human::time(it.at)),
             table::right(human::span(it.at.seconds_since(first.unwrap_or(it.at)))),
-            Cell::new(describe(&it.event, steps)),
-            Cell::new(state),
-            Cell::new(&it.actor),
+            table::cell(describe(&it.event, steps)),
+            table::cell(state),
+            table::cell(&it.actor),
         ]);
     }
-    table::text(&lines)
+    table::text(lines, &[3, 5])
 }
 
 /// An event in words. `steps` may be empty: then steps have numbers.

@@ -4,7 +4,11 @@
 use crate::ended::Ended;
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use longshore_schema::ids::OperationId;
+use longshore_schema::{
+    body,
+    fault::{Fault, code},
+    ids::OperationId,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::{
@@ -179,7 +183,12 @@ fn read(path: &Path) -> Result<Map<String, Value>, Ended> {
             .with_context(|| format!("read the body from {}", path.display())),
     };
     read.map_err(|error| Ended::usage(format!("{error:#}")))?;
-    serde_json::from_str(&text).map_err(|error| Ended::usage(format!("{}: the body is a JSON object: {error}", path.display())))
+    let malformed = |why: String| Ended::Refused(Fault::permanent(code::COMMAND_MALFORMED, format!("{}: {why}", path.display())));
+    match body::read(text.as_bytes()) {
+        Ok(Value::Object(body)) => Ok(body),
+        Ok(_) => Err(malformed("the body is not a JSON object".into())),
+        Err(error) => Err(malformed(format!("read the body as JSON: {error}"))),
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +250,17 @@ mod tests {
         std::fs::write(&path, r#"{"store": "a", "zone": "z1", "pool": "p", "volume": "v", "name": "n"}"#).unwrap();
         let made = body(&format!("longshore submit backup-snapshot --body {} --store b", path.display()));
         assert_eq!(made, json!({"store": "b", "zone": "z1", "pool": "p", "volume": "v", "name": "n"}));
+    }
+
+    #[test]
+    fn a_body_from_a_file_that_names_a_key_twice_is_refused_before_it_is_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("body.json");
+        for (text, said) in [(r#"{"volume": "a", "volume": "b"}"#, "\"volume\" is given twice"), ("[]", "not a JSON object")] {
+            std::fs::write(&path, text).unwrap();
+            let Err(Ended::Refused(fault)) = read(&path) else { panic!("{text}") };
+            assert!(fault.code == code::COMMAND_MALFORMED && fault.message.contains(said), "{fault}");
+        }
     }
 
     #[test]

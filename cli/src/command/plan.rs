@@ -9,7 +9,6 @@ use crate::{
 };
 use anyhow::Context;
 use clap::Args;
-use comfy_table::Cell;
 use longshore_engine::{
     config::Config,
     database::{Database, Failed},
@@ -109,9 +108,9 @@ fn text(kind: &str, plan: &PlanData) -> String {
             UndoWhen::Always => undo.call.step.clone(),
             UndoWhen::NeverReady => format!("{} (unless it was Ready)", undo.call.step),
         });
-        rows.add_row([table::right(seq), Cell::new(name), Cell::new(by), Cell::new(undo)]);
+        rows.add_row([table::right(seq), table::cell(name), table::cell(by), table::cell(undo)]);
     }
-    lines.push(table::text(&rows));
+    lines.push(table::text(rows, &[1, 2, 3]));
     lines.join("\n")
 }
 

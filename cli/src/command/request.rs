@@ -55,7 +55,7 @@ async fn send_over(session: &Session, line: &mut Line, about: About, request: Re
     let mut command = Command::request(request.kind, request.body);
     command.message_id = about.message_id.unwrap_or(command.message_id);
     command.tenant = about.tenant;
-    let reply = line.ask(&command).await?;
+    let reply = line.ask(session, &command).await?;
     if !reply.accepted || !(about.wait || line.is_here()) {
         let state = reply.state.clone().unwrap_or_else(|| "taken".into());
         if session.out.json {

@@ -10,7 +10,6 @@ use crate::{
     settings::Broker,
 };
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use longshore_engine::{
     audit,
     database::{Database, Failed},
@@ -178,7 +177,7 @@ fn text(site: &SiteFile) -> String {
     }
     let mut rows = table::new(&["what", "name", "where", "url", "capacity", "limits"]);
     for zone in &site.zones {
-        rows.add_row(["zone", &zone.name, &format!("region {}", zone.region), "", "", ""]);
+        rows.add_row(["zone", &zone.name, &format!("region {}", zone.region), "", "", ""].map(table::cell));
     }
     let limits = |overcommit: f64, threshold: f64| format!("{} % of {overcommit}x", (threshold * 100.0).round());
     for it in &site.stores {
@@ -188,28 +187,28 @@ fn text(site: &SiteFile) -> String {
             .map_or_else(|| format!("region {}", it.region.as_deref().unwrap_or("?")), |zone| format!("zone {zone}"));
         let extents = it.extent_size.map(|size| format!(", extents of {size}")).unwrap_or_default();
         rows.add_row([
-            Cell::new("store"),
-            Cell::new(&it.name),
-            Cell::new(near),
-            Cell::new(&it.url),
+            table::cell("store"),
+            table::cell(&it.name),
+            table::cell(near),
+            table::cell(&it.url),
             table::right(human::bytes(it.capacity.0)),
-            Cell::new(format!("{}{extents}", limits(it.overcommit, it.threshold))),
+            table::cell(format!("{}{extents}", limits(it.overcommit, it.threshold))),
         ]);
     }
     for it in &site.pools {
         rows.add_row([
-            Cell::new(format!("{} pool", it.hypervisor.as_str())),
-            Cell::new(&it.name),
-            Cell::new(format!("zone {}", it.zone)),
-            Cell::new(&it.url),
+            table::cell(format!("{} pool", it.hypervisor.as_str())),
+            table::cell(&it.name),
+            table::cell(format!("zone {}", it.zone)),
+            table::cell(&it.url),
             table::right(human::bytes(it.capacity.0)),
-            Cell::new(limits(it.overcommit, it.threshold)),
+            table::cell(limits(it.overcommit, it.threshold)),
         ]);
     }
     for user in &site.users {
-        rows.add_row(["user", &user.name, &format!("tenants {}", user.tenants.join(", ")), "", "", ""]);
+        rows.add_row(["user", &user.name, &format!("tenants {}", user.tenants.join(", ")), "", "", ""].map(table::cell));
     }
-    table::text(&rows)
+    table::text(rows, &[2, 3])
 }
 
 #[cfg(test)]

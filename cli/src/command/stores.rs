@@ -6,7 +6,6 @@ use crate::{
     session::Session,
 };
 use clap::Args;
-use comfy_table::Cell;
 use longshore_engine::audit::{self, PlaceView};
 
 /// `stores`
@@ -41,10 +40,10 @@ fn text(places: &[PlaceView]) -> String {
         };
         let free = it.limit.saturating_sub(it.used).saturating_sub(it.reserved);
         rows.add_row([
-            Cell::new(&it.name),
-            Cell::new(&it.role),
-            Cell::new(serves),
-            Cell::new(&it.url),
+            table::cell(&it.name),
+            table::cell(&it.role),
+            table::cell(serves),
+            table::cell(&it.url),
             table::right(human::bytes(it.used)),
             table::right(human::bytes(it.reserved)),
             table::right(human::bytes(free)),
@@ -52,5 +51,5 @@ fn text(places: &[PlaceView]) -> String {
             table::right(it.waiting),
         ]);
     }
-    table::text(&rows)
+    table::text(rows, &[3])
 }

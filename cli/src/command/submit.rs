@@ -69,7 +69,7 @@ async fn make_over(
     wait: bool,
     people: fn(&OperationView, longshore_schema::time::Timestamp) -> String,
 ) -> Result<(), Ended> {
-    let reply = line.ask(command).await?;
+    let reply = line.ask(session, command).await?;
     let (Ok(()), Some(id)) = (ask::accepted(&reply), reply.operation) else {
         if session.out.json {
             session.out.json(&reply)?;

@@ -6,11 +6,11 @@ use crate::{
     session::{self, Session},
 };
 use clap::Args;
-use comfy_table::Cell;
 use longshore_engine::{
     audit::{self, WorkerView},
     config::Config,
 };
+use longshore_schema::text::printable;
 
 /// `workers`
 #[derive(Debug, Args)]
@@ -42,15 +42,16 @@ fn text(workers: &[WorkerView]) -> String {
         let reaches = said.pools.iter().chain(&said.stores).cloned().collect::<Vec<_>>().join(", ");
         let tools = said.tools.iter().map(|(tool, version)| format!("{tool} {version}")).collect::<Vec<_>>().join(", ");
         rows.add_row([
-            Cell::new(&said.worker),
-            Cell::new(said.kind.as_str()),
-            Cell::new(&said.zone),
-            Cell::new(seen),
-            Cell::new(reaches),
-            Cell::new(tools),
-            Cell::new(&said.version),
+            table::cell(&said.worker),
+            table::cell(said.kind.as_str()),
+            table::cell(&said.zone),
+            table::cell(seen),
+            table::cell(reaches),
+            table::cell(tools),
+            table::cell(&said.version),
         ]);
         problems.extend(said.problems.iter().map(|(place, why)| format!("{} doesn't reach {place}: {why}", said.worker)));
     }
-    [vec![table::text(&rows)], problems].concat().join("\n")
+    let problems: Vec<_> = problems.iter().map(|it| printable(it)).collect();
+    [vec![table::text(rows, &[4, 5])], problems].concat().join("\n")
 }

@@ -5,6 +5,7 @@ pub(crate) mod operation;
 pub(crate) mod table;
 
 use crate::ended::Ended;
+use longshore_schema::text::printable;
 use serde::Serialize;
 use std::io::Write;
 
@@ -33,6 +34,14 @@ impl Printer {
             return items.iter().try_for_each(|it| self.json(it));
         }
         self.text(people(items))
+    }
+
+    /// Something that isn't the result, on stderr: for programs an object on a line of its own.
+    pub(crate) fn notice(&self, text: &str) {
+        match self.json {
+            true => eprintln!("{}", serde_json::json!({"notice": text})),
+            false => eprintln!("{}", printable(text)),
+        }
     }
 
     /// One JSON object, or what `people` makes of it.

@@ -1,7 +1,6 @@
 //! An operation as a person wants to see it.
 
 use super::{human, table};
-use comfy_table::Cell;
 use longshore_engine::audit::OperationView;
 use longshore_schema::time::Timestamp;
 use serde_json::Value;
@@ -45,15 +44,15 @@ pub(crate) fn many(operations: &[OperationView], now: Timestamp) -> String {
     let mut rows = table::new(&["id", "kind", "state", "what", "doing", "changed"]);
     for it in operations {
         rows.add_row([
-            Cell::new(it.id),
-            Cell::new(&it.kind),
+            table::cell(it.id),
+            table::cell(&it.kind),
             table::state(&it.state, it.needs_attention),
-            Cell::new(subject(it)),
-            Cell::new(activity(it)),
+            table::cell(subject(it)),
+            table::cell(activity(it)),
             table::right(human::ago(now, it.updated_at)),
         ]);
     }
-    table::text(&rows)
+    table::text(rows, &[3, 4])
 }
 
 /// One, as a list of what is known about it.
@@ -94,7 +93,11 @@ pub(crate) fn one(it: &OperationView, now: Timestamp) -> String {
     lines.push(("changed", format!("{} ({})", human::time(it.updated_at), human::ago(now, it.updated_at))));
     lines.extend(fields("asked", &it.params));
     lines.extend(it.output.iter().flat_map(|output| fields("made", output)));
-    lines.iter().map(|(name, value)| format!("{name:<13} {value}")).collect::<Vec<_>>().join("\n")
+    let mut rows = table::new(&[]);
+    for (name, value) in lines {
+        rows.add_row([table::cell(name), table::cell(value)]);
+    }
+    table::text(rows, &[1])
 }
 
 fn fields<'a>(title: &'a str, value: &Value) -> Vec<(&'a str, String)> {

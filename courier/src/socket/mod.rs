@@ -11,7 +11,7 @@ mod server;
 pub use client::{NobodyListens, request};
 pub use server::serve;
 
-use longshore_schema::wire::names;
+use longshore_schema::{body, wire::names};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -38,6 +38,7 @@ pub struct Command {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// The command's body.
+    #[serde(deserialize_with = "body::field")]
     pub body: Value,
 }
 

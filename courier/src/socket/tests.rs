@@ -145,6 +145,9 @@ async fn many_requests_are_answered_in_order_and_a_bad_one_harms_no_other() {
         "{\"kind\":\"\",\"message_id\":\"m\",\"body\":{}}\n",
         "{\"kind\":\"cancel\",\"message_id\":\"m\",\"priority\":10,\"body\":{}}\n",
         "{\"kind\":\"cancel\",\"message_id\":\"m\"}\n",
+        "{\"kind\":\"cancel\",\"kind\":\"destroy\",\"message_id\":\"m\",\"body\":{}}\n",
+        "{\"kind\":\"cancel\",\"message_id\":\"m\",\"body\":{\"operation\":1,\"operation\":2}}\n",
+        "{\"kind\":\"cancel\",\"message_id\":\"m\",\"body\":{\"a\":[{\"b\":1,\"b\":1}]}}\n",
         "\u{fffd}\n",
     ];
     let long_id = good(&"x".repeat(129));

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 /// The body of a request: it names an operation.
 #[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct Request {
     /// The operation that it is about.
@@ -16,6 +17,7 @@ struct Request {
 
 /// The body of `abandon`.
 #[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct Abandon {
     /// The operation whose undo is given up.
@@ -88,7 +90,9 @@ mod tests {
         let all = all();
         let backup = &all["command.backup-snapshot"];
         assert_eq!(backup["required"], json!(["zone", "pool", "volume", "store"]));
-        assert_eq!(backup["additionalProperties"], json!(false));
+        for (name, schema) in all.iter().filter(|(name, _)| name.starts_with("command.")) {
+            assert_eq!(schema["additionalProperties"], json!(false), "{name}");
+        }
         assert_eq!(all["command.abandon"]["required"], json!(["operation", "reason"]));
         assert!(all.values().all(|it| it["$schema"] == "https://json-schema.org/draft/2020-12/schema"), "2020-12");
     }

@@ -1,7 +1,11 @@
 //! Events, as they pass the broker: one queue of this engine's own for all its readers, so that everyone sees what
 //! any engine did. A reader that is too slow, or that missed what passed while the broker was away, is told.
 
-use super::{App, refusal::Refusal};
+use super::{
+    App,
+    parameters::{Asked, Parameters},
+    refusal::Refusal,
+};
 use axum::{
     extract::State,
     response::{
@@ -134,7 +138,8 @@ type Events = Sse<axum::response::sse::KeepAliveStream<stream::BoxStream<'static
 
 /// Server-sent events: `state` (a CloudEvent; its id is `{operation}/{seq}`), `progress`, and `missed` when this
 /// reader didn't get everything and should list the operations again.
-pub(super) async fn stream(State(app): State<Arc<App>>) -> Result<Events, Refusal> {
+pub(super) async fn stream(State(app): State<Arc<App>>, asked: Asked) -> Result<Events, Refusal> {
+    Parameters::read(asked, &[])?;
     let permit = app
         .streams
         .clone()

@@ -1,7 +1,12 @@
 //! Metrics in Prometheus' text format. What is counted in the database is read at most every few seconds, and what
 //! grows without bound (operations that are settled) at most once a minute, whoever asks and however often.
 
-use super::{App, events::Changes, refusal::Refusal};
+use super::{
+    App,
+    events::Changes,
+    parameters::{Asked, Parameters},
+    refusal::Refusal,
+};
 use crate::{
     audit, clock,
     config::Config,
@@ -34,7 +39,8 @@ pub(super) struct Counts {
 }
 
 /// All metrics.
-pub(super) async fn show(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Refusal> {
+pub(super) async fn show(State(app): State<Arc<App>>, asked: Asked) -> Result<impl IntoResponse, Refusal> {
+    Parameters::read(asked, &[])?;
     let text = format!("{}{}", app.counts.text(&app.database).await?, changes(&app.feed.changes()));
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }

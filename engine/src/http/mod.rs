@@ -7,16 +7,26 @@ mod events;
 mod listener;
 mod metrics;
 mod operations;
+mod parameters;
+mod patience;
 mod places;
 mod refusal;
+mod seats;
 #[cfg(test)]
 mod tests;
 
 use crate::database::{self, Database};
 use anyhow::{Context, ensure};
 use auth::Guard;
-use axum::{Json, Router, extract::State, middleware::from_fn_with_state, routing::get};
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::get,
+};
 use events::Feed;
+use listener::Limits;
 use longshore_courier::Courier;
 use longshore_schema::fault::{Fault, code};
 use metrics::Counts;
@@ -30,8 +40,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Streams of events that are open at once, at most.
-const STREAMS: usize = 64;
 /// How long the database may take to answer `/readyz`.
 const READY_WITHIN: Duration = Duration::from_secs(3);
 
@@ -63,6 +71,7 @@ pub struct Options {
 pub struct Server {
     listener: TcpListener,
     guard: Guard,
+    limits: Limits,
 }
 
 /// What the handlers share.
@@ -72,6 +81,7 @@ struct App {
     feed: Feed,
     counts: Counts,
     link: watch::Receiver<u64>,
+    reads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
@@ -97,7 +107,7 @@ impl Server {
             options.address
         );
         let listener = TcpListener::bind(options.address).await.with_context(|| format!("listen on {}", options.address))?;
-        Ok(Server { listener, guard: Guard::new(token.as_deref()) })
+        Ok(Server { listener, guard: Guard::new(token.as_deref()), limits: Limits::default() })
     }
 
     /// The address that it is bound to: with port 0, the port that the system chose.
@@ -116,10 +126,11 @@ impl Server {
             feed,
             counts: Counts::default(),
             link: courier.link(),
-            streams: Arc::new(Semaphore::new(STREAMS)),
+            reads: Arc::new(Semaphore::new(self.limits.reads)),
+            streams: Arc::new(Semaphore::new(self.limits.streams)),
             stop: stop.clone(),
         };
-        listener::run(self.listener, router(Arc::new(app)), stop).await;
+        listener::run(self.listener, router(Arc::new(app)), self.limits, stop).await;
         following.await.context("the task that follows the events ended")
     }
 }
@@ -133,14 +144,23 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/workers", get(places::workers))
         .route("/api/events", get(events::stream))
         .route("/metrics", get(metrics::show))
+        .route_layer(from_fn_with_state(app.clone(), read_in_turn))
         .route_layer(from_fn_with_state(app.clone(), auth::admit));
-    let open =
-        Router::new().route("/", get(async || INDEX)).route("/healthz", get(async || "alive\n")).route("/readyz", get(ready));
-    open.merge(guarded)
+    let ready = Router::new().route("/readyz", get(ready)).route_layer(from_fn_with_state(app.clone(), read_in_turn));
+    let open = Router::new().route("/", get(async || INDEX)).route("/healthz", get(async || "alive\n"));
+    open.merge(ready)
+        .merge(guarded)
         .fallback(async || Refusal::not_found(code::COMMAND_MALFORMED, "there is no such page; / lists them"))
         .method_not_allowed_fallback(async || Refusal::only_reading())
         .layer(from_fn_with_state(app.clone(), auth::check_host))
         .with_state(app)
+}
+
+/// What reads the database is limited: however slow it is, most connections are free for who asks whether we are alive.
+async fn read_in_turn(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let too_many = || Refusal::unavailable(Fault::transient(code::INTERNAL, "too many requests are being answered"));
+    let _permit = app.reads.try_acquire().map_err(|_| too_many())?;
+    Ok(next.run(request).await)
 }
 
 /// Whether the database and the broker answer.

@@ -1,21 +1,20 @@
 //! Operations and their history, page by page.
 
-use super::{App, refusal::Refusal};
+use super::{
+    App,
+    parameters::{Asked, Parameters},
+    refusal::Refusal,
+};
 use crate::audit::{self, Filter, OperationView};
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, State},
 };
 use longshore_schema::{fault::code, ids::OperationId};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, ops::RangeInclusive, str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc};
 
 const STATES: &[&str] = &["allocated", "copying", "ready", "destroying", "destroyed", "failed"];
-const LIMITS: RangeInclusive<u64> = 1..=1000;
-const LIMIT: u64 = 100;
-
-/// A query's parameters; one that is empty counts as absent.
-type Asked = Result<Query<BTreeMap<String, String>>, QueryRejection>;
 
 /// `{"operations": […], "next"}`, the newest first; `next` is the `after` of the page that follows, null on the last one.
 pub(super) async fn list(State(app): State<Arc<App>>, asked: Asked) -> Result<Json<Value>, Refusal> {
@@ -39,7 +38,12 @@ pub(super) async fn list(State(app): State<Arc<App>>, asked: Asked) -> Result<Js
 }
 
 /// One operation.
-pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<OperationView>, Refusal> {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    asked: Asked,
+) -> Result<Json<OperationView>, Refusal> {
+    Parameters::read(asked, &[])?;
     let found = match OperationId::from_str(&id) {
         Ok(known) => audit::show(app.database.read(), known).await?,
         Err(_) => None,
@@ -64,39 +68,4 @@ pub(super) async fn history(State(app): State<Arc<App>>, Path(id): Path<String>,
 
 fn unknown(id: &str) -> Refusal {
     Refusal::not_found(code::OPERATION_UNKNOWN, format!("there is no operation {id}"))
-}
-
-struct Parameters(BTreeMap<String, String>);
-
-impl Parameters {
-    /// A parameter that nobody knows is refused: it would otherwise silently list too much.
-    fn read(asked: Asked, known: &[&str]) -> Result<Parameters, Refusal> {
-        let Query(mut asked) = asked.map_err(|error| Refusal::malformed(error.body_text()))?;
-        if let Some(name) = asked.keys().find(|it| !known.contains(&it.as_str())) {
-            return Err(Refusal::malformed(format!("no parameter `{name}`; there are {}", known.join(", "))));
-        }
-        if let Some((name, _)) = asked.iter().find(|(_, value)| value.chars().any(char::is_control)) {
-            return Err(Refusal::malformed(format!("`{name}` has a control character")));
-        }
-        asked.retain(|_, value| !value.is_empty());
-        Ok(Parameters(asked))
-    }
-
-    fn text(&self, name: &str) -> Option<String> {
-        self.0.get(name).cloned()
-    }
-
-    fn parsed<T: FromStr>(&self, name: &str, what: &str) -> Result<Option<T>, Refusal> {
-        let parse = |it: &String| it.parse().map_err(|_| Refusal::malformed(format!("`{name}` is {what}, not `{it}`")));
-        self.0.get(name).map(parse).transpose()
-    }
-
-    fn limit(&self) -> Result<u64, Refusal> {
-        let what = format!("a number from {} to {}", LIMITS.start(), LIMITS.end());
-        let limit = self.parsed("limit", &what)?.unwrap_or(LIMIT);
-        match LIMITS.contains(&limit) {
-            true => Ok(limit),
-            false => Err(Refusal::malformed(format!("`limit` is {what}, not `{limit}`"))),
-        }
-    }
 }

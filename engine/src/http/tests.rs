@@ -1,6 +1,6 @@
 //! Real requests over loopback, answered from a real database, with a real engine at work beside them.
 
-use super::{Options, Server};
+use super::{Options, Server, listener::Limits};
 use crate::{config::Config, database::Database, engine};
 use futures::FutureExt;
 use longshore_courier::{
@@ -13,7 +13,7 @@ use longshore_schema::{
 };
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait};
 use serde_json::{Value, json};
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -21,6 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+const HOUR: Duration = Duration::from_secs(3600);
 const TOKEN: &str = "a-token-of-a-test-0123456789";
 
 /// An engine with its listener.
@@ -41,13 +42,18 @@ impl Drop for Site {
 
 impl Site {
     async fn start(with_token: bool) -> Site {
+        Site::start_within(with_token, Limits::default()).await
+    }
+
+    async fn start_within(with_token: bool, limits: Limits) -> Site {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&format!("sqlite://{}/db.sqlite", folder.path().display())).await.unwrap();
         database.transact(|tx| furnish(tx).boxed()).await.unwrap();
         let token = folder.path().join("token");
         std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
         let token = with_token.then(|| format!("file:{}", token.display()));
-        let server = Server::bind(&Options { address: ([127, 0, 0, 1], 0).into(), token }).await.unwrap();
+        let mut server = Server::bind(&Options { address: ([127, 0, 0, 1], 0).into(), token }).await.unwrap();
+        server.limits = limits;
         let (hub, stop, address) = (Embedded::new(), CancellationToken::new(), server.address().unwrap());
         tokio::spawn(engine::run(database.clone(), Arc::new(hub.courier()), Config::default(), stop.clone()));
         let served = tokio::spawn(server.run(database, Arc::new(hub.courier()), stop.clone()));
@@ -237,6 +243,15 @@ async fn what_has_no_meaning_is_refused_with_a_fault() {
     for (path, status, code) in [
         ("/api/operations?state=broken".to_owned(), 400, "command.malformed"),
         ("/api/operations?colour=red".to_owned(), 400, "command.malformed"),
+        ("/api/operations?state=ready&state=failed".to_owned(), 400, "command.malformed"),
+        ("/api/operations?state=&state=failed".to_owned(), 400, "command.malformed"),
+        ("/api/operations?limit=1&state=ready&limit=2".to_owned(), 400, "command.malformed"),
+        (format!("/api/operations/{nobody}?limit=1"), 400, "command.malformed"),
+        (format!("/api/operations/{nobody}/history?after=1&after=2"), 400, "command.malformed"),
+        ("/api/stores?name=main".to_owned(), 400, "command.malformed"),
+        ("/api/workers?zone=z1".to_owned(), 400, "command.malformed"),
+        ("/api/events?kind=backup-snapshot".to_owned(), 400, "command.malformed"),
+        ("/metrics?name=longshore_operations".to_owned(), 400, "command.malformed"),
         ("/api/operations?limit=0".to_owned(), 400, "command.malformed"),
         ("/api/operations?limit=1001".to_owned(), 400, "command.malformed"),
         ("/api/operations?limit=many".to_owned(), 400, "command.malformed"),
@@ -375,6 +390,84 @@ async fn headers_without_end_are_cut_off() {
     let mut answer = vec![];
     let _ = stream.read_to_end(&mut answer).await;
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// Whether the other side closed it: what comes is thrown away.
+async fn is_closed(mut stream: TcpStream) -> bool {
+    // A reset is an end, too.
+    let _ = stream.read_to_end(&mut vec![]).await;
+    true
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_keep_nobody_out() {
+    let limits = Limits { connections: 4, reads: 1, streams: 1, headers_within: HOUR, ..Limits::default() };
+    let site = Site::start_within(false, limits).await;
+    let mut reader = site.events().await;
+    let mut silent = vec![];
+    for n in 0..20 {
+        let mut stream = TcpStream::connect(site.address).await.unwrap();
+        // Some say nothing at all, some never come to their headers' end, some keep their connection for later.
+        let said = ["", "GET /healthz HTTP/1.1\r\nHost: ", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"][n % 3];
+        stream.write_all(said.as_bytes()).await.unwrap();
+        silent.push(stream);
+        assert_eq!(site.ask("/healthz").await, (200, "alive\n".to_owned()));
+    }
+    // The longest silent ones had to go; the reader of events, who is the eldest, didn't.
+    for stream in silent.drain(..16) {
+        assert!(is_closed(stream).await);
+    }
+    site.backup("a.qcow2").await;
+    assert_eq!(reader.next().await.unwrap().0, "state");
+}
+
+#[tokio::test]
+async fn a_request_without_end_and_an_idle_connection_are_closed() {
+    let limits = Limits { headers_within: Duration::from_millis(20), ..Limits::default() };
+    let site = Site::start_within(false, limits).await;
+    for said in ["", "G", "GET /healthz HTTP/1.1\r\nHost: ", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let mut stream = TcpStream::connect(site.address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        assert!(is_closed(stream).await);
+    }
+    assert_eq!(site.ask("/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_a_byte_at_a_time_is_closed() {
+    let limits = Limits { headers_within: Duration::from_millis(20), ..Limits::default() };
+    let site = Site::start_within(false, limits).await;
+    let mut stream = TcpStream::connect(site.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nX: ").await.unwrap();
+    // Each byte is progress; the headers' end never comes.
+    let mut pace = tokio::time::interval(Duration::from_millis(1));
+    while stream.write_all(b"x").await.is_ok() {
+        pace.tick().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_of_its_answers_is_closed() {
+    let limits = Limits { taken_within: Duration::from_millis(20), ..Limits::default() };
+    let site = Site::start_within(false, limits).await;
+    let mut stream = TcpStream::connect(site.address).await.unwrap();
+    let requests = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+    // Once all buffers are full nothing more is read, until the engine gives up.
+    while stream.write_all(requests.as_bytes()).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn more_readers_than_there_is_room_for_are_told_to_come_again() {
+    let site = Site::start_within(false, Limits { reads: 0, streams: 1, ..Limits::default() }).await;
+    for path in ["/api/operations", "/api/stores", "/metrics", "/readyz"] {
+        let (status, body) = site.ask(path).await;
+        assert!(status == 503 && body.contains("retry_after_s"), "{path}: {status} {body}");
+    }
+    assert_eq!(site.ask("/healthz").await.0, 200);
+    let site = Site::start_within(false, Limits { streams: 1, ..Limits::default() }).await;
+    let reader = site.events().await;
+    assert_eq!(site.ask("/api/events").await.0, 503);
+    drop(reader);
 }
 
 #[tokio::test]

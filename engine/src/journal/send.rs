@@ -1,7 +1,12 @@
 //! Messages of a unit of work. Steps, events and replies are rows of the outbox first; control and progress, which
 //! needn't survive, are published after the commit and never stored.
 
-use super::{bulk::Rows, outflow::Outflow, rows::state_name, unit::Unit, write::QueueChange};
+use super::{
+    bulk::rows::{QueueChange, Rows},
+    outflow::Outflow,
+    rows::state_name,
+    unit::Unit,
+};
 use crate::{
     database::Failed,
     machine::StepState,

@@ -6,6 +6,7 @@ use longshore_schema::fault::{Fault, code};
 
 pub(super) const REQUEST: Request = Request {
     kind: "abandon",
+    fields: &["operation", "reason"],
     event: |body, _| match body["reason"].as_str().map(str::trim) {
         Some(reason) if !reason.is_empty() => Ok(Event::AbandonRequested { reason: reason.to_owned() }),
         _ => Err(Fault::permanent(code::COMMAND_MALFORMED, "body of abandon: `reason` says why, for those who read the history")),

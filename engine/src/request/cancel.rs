@@ -6,6 +6,7 @@ use longshore_schema::fault::{Fault, code};
 
 pub(super) const REQUEST: Request = Request {
     kind: "cancel",
+    fields: &["operation"],
     event: |_, _| Ok(Event::CancelRequested),
     ignored: |operation, ignored| match (operation.state, ignored) {
         (State::Ready, _) | (_, Ignored::TooLate) => {

@@ -3,5 +3,9 @@
 use super::Request;
 use crate::machine::Event;
 
-pub(super) const REQUEST: Request =
-    Request { kind: "destroy", event: |_, asked| Ok(Event::DestroyRequested { held: asked.held }), ignored: |_, _| Ok(()) };
+pub(super) const REQUEST: Request = Request {
+    kind: "destroy",
+    fields: &["operation"],
+    event: |_, asked| Ok(Event::DestroyRequested { held: asked.held }),
+    ignored: |_, _| Ok(()),
+};

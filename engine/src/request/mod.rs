@@ -12,7 +12,7 @@ use crate::{
     machine::{Event, Ignored, Operation},
 };
 use longshore_schema::{
-    fault::{Fault, code},
+    fault::{Fault, code, shown},
     ids::OperationId,
     wire::Reply,
 };
@@ -23,6 +23,8 @@ use serde_json::Value;
 pub struct Request {
     /// As in commands.
     pub kind: &'static str,
+    /// What its body may have.
+    fields: &'static [&'static str],
     event: fn(&Value, &Asked) -> Result<Event, Fault>,
     ignored: fn(&Operation, &Ignored) -> Result<(), Fault>,
 }
@@ -54,6 +56,11 @@ pub async fn absorb(
     command: &Command,
     tenant: &str,
 ) -> Result<Result<Reply, Fault>, Failed> {
+    if let Some(unknown) = command.body.as_object().and_then(|it| it.keys().find(|it| !request.fields.contains(&it.as_str()))) {
+        let (unknown, known) = (shown(unknown), request.fields.join(", "));
+        let why = format!("body of {}: unknown field `{unknown}`; there are {known}", request.kind);
+        return Ok(Err(Fault::permanent(code::COMMAND_MALFORMED, why)));
+    }
     let named: Result<OperationId, _> = serde_json::from_value(command.body["operation"].clone());
     let Ok(id) = named else {
         let why = format!("body of {}: `operation` is the id of an operation", request.kind);

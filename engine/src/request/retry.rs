@@ -5,6 +5,7 @@ use crate::machine::Event;
 
 pub(super) const REQUEST: Request = Request {
     kind: "retry",
+    fields: &["operation"],
     event: |_, _| Ok(Event::RetryRequested),
     ignored: |operation, _| Err(wrong_state(operation, "none of its steps waits for another try")),
 };

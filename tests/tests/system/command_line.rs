@@ -3,6 +3,7 @@
 
 use crate::rig::{content, make_volume, noise};
 use longshore_tests::services::Services;
+use sea_orm::ConnectionTrait;
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader},
@@ -42,7 +43,12 @@ impl Desk {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        self.tool(&self.program, arguments)
+    }
+
+    /// Another program, with the same surroundings.
+    fn tool(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null());
         command.env("LONGSHORE_DATABASE", format!("sqlite://{}/longshore.db", self.dir.path().display()));
         command.env("LONGSHORE_BROKER", "embedded").env("TMPDIR", self.dir.path());
@@ -155,6 +161,7 @@ fn the_main_job_by_hand_and_what_each_command_says() {
     let pack = std::fs::read_dir(store).unwrap().map(|it| it.unwrap().path()).max_by_key(|it| it.metadata().unwrap().len());
     std::fs::write(pack.unwrap(), "damaged").unwrap();
     assert!(desk.ends(1, &["verify", &id]).err.contains("object.corrupt"));
+    assert!(desk.ends(0, &["doctor"]).out.contains("2 places agree"));
     let gone = desk.ends(0, &["destroy", &id, "--wait"]);
     assert!(gone.out.contains("is destroyed"), "{}", gone.out);
     assert_eq!(desk.json(0, &["show", &id])["state"], "destroyed");
@@ -230,4 +237,130 @@ fn whoever_waits_takes_over_when_the_engine_of_another_process_dies() {
     assert!(desk.ends(0, &["history", id]).out.contains("lease"), "the engine died too late to show anything");
     desk.restore(id, "new.raw", 0);
     assert!(content(&desk.volume("new.raw"), "qcow2") == bytes);
+}
+
+#[tokio::test]
+async fn the_doctor_adds_the_books_up() {
+    let desk = Desk::new();
+    make_volume(&desk.volume("disk"), "raw", &noise(6, 1 << 20));
+    desk.ends(0, &["site", "apply", "site.toml", "--yes", "--create"]);
+    desk.backup("disk");
+    assert!(desk.ends(0, &["doctor"]).out.contains("2 places agree"));
+    let database = sea_orm::Database::connect(format!("sqlite://{}/longshore.db", desk.dir.path().display())).await.unwrap();
+    database.execute_unprepared("UPDATE place SET used = used + 1 WHERE name = 'main'").await.unwrap();
+    database.close().await.unwrap();
+    let said = desk.ends(1, &["doctor"]).out;
+    assert!(said.contains("store main: used is ") && said.contains(" and its rows make "), "{said}");
+}
+
+#[test]
+fn a_body_from_a_file_that_names_a_key_twice_is_refused_by_its_name() {
+    let desk = Desk::new();
+    std::fs::write(desk.dir.path().join("body.json"), r#"{"store": "main", "store": "other"}"#).unwrap();
+    let refused = desk.json(1, &["submit", "sweep-store", "--body", "body.json"]);
+    assert_eq!(refused["fault"]["code"], "command.malformed");
+    assert!(refused["fault"]["message"].as_str().unwrap().contains("\"store\" is given twice"), "{refused}");
+}
+
+/// What a process says on stderr, line by line.
+struct Words(BufReader<std::process::ChildStderr>);
+
+impl Words {
+    #[track_caller]
+    fn wait_for(&mut self, what: &str) {
+        let mut said = String::new();
+        while !said.contains(what) {
+            assert!(self.0.read_line(&mut said).unwrap() > 0, "it never said {what:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn who_watches_is_told_when_no_engine_is_there_and_when_one_is_again() {
+    let desk = Desk::new();
+    desk.site("8 MiB");
+    for (volume, seed) in [("one", 7), ("two", 8)] {
+        make_volume(&desk.volume(volume), "raw", &noise(seed, 5 << 20));
+    }
+    desk.ends(0, &["site", "apply", "site.toml", "--yes", "--create"]);
+    desk.backup("one");
+    let engine = desk.engine();
+    // It waits for space, for as long as this test takes.
+    let accepted = desk.json(0, &["submit", "backup-snapshot", "--zone=z1", "--pool=fast", "--volume=two", "--store=main"]);
+    let id = accepted["operation"].as_str().unwrap();
+    let mut watching = Running(desk.command(&["watch", id]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut words = Words(BufReader::new(watching.0.stderr.take().unwrap()));
+    drop(engine);
+    words.wait_for("no engine runs on this database");
+    let mut late = Running(desk.command(&["watch", id]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    Words(BufReader::new(late.0.stderr.take().unwrap())).wait_for("longshore engine");
+    let engine = desk.engine();
+    words.wait_for("it goes on");
+    desk.ends(0, &["cancel", id]);
+    words.wait_for("cancelled");
+    assert_eq!(watching.0.wait().unwrap().code(), Some(1));
+    drop(engine);
+}
+
+#[test]
+fn a_table_fits_the_terminal_and_is_whole_elsewhere() {
+    let desk = Desk::new();
+    desk.ends(0, &["site", "apply", "site.toml", "--yes", "--create"]);
+    let name = format!("{}-{}", "x".repeat(80), "映".repeat(30));
+    let volume = format!("--volume={name}");
+    let failed = desk.json(1, &["submit", "backup-snapshot", "--zone=z1", "--pool=fast", "--store=main", &volume]);
+    assert_eq!(failed["fault"]["code"], "volume.missing");
+    let id = failed["error"].as_str().unwrap().split(' ').nth(1).unwrap();
+    let whole = desk.ends(0, &["list"]).out;
+    assert!(whole.lines().count() == 2 && whole.contains(&name), "{whole}");
+    for line in ["list", "stores --pools", "workers", "site show", "audit", &format!("history {id}"), &format!("show {id}")] {
+        for width in [80, 120] {
+            let script = format!("stty cols {width}; exec {} {line}", desk.program.display());
+            let said = desk.tool("script", &["-q", "-e", "-c", &script, "/dev/null"]).output().unwrap();
+            let said = plain(&String::from_utf8(said.stdout).unwrap());
+            assert!(said.contains(id) || !["list", "audit"].contains(&line), "{said}");
+            for line in said.lines() {
+                assert!(columns(line) <= width, "{} columns: {line}", columns(line));
+            }
+        }
+    }
+}
+
+/// Without the sequences that colour it.
+fn plain(said: &str) -> String {
+    let mut parts = said.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once('m').map_or(part, |(_, rest)| rest)).replace('\r', "")
+}
+
+/// How wide a line is: the names here have no other wide characters.
+fn columns(line: &str) -> usize {
+    line.chars().map(|it| if it == '映' { 2 } else { 1 }).sum()
+}
+
+/// In a mount namespace of its own, where a small file system is put below the database and filled.
+const FULL_DISK: &str = r#"
+mkdir db && mount -t tmpfs -o size=4M tmpfs db || exit 10
+export LONGSHORE_DATABASE=sqlite://$PWD/db/longshore.db
+$LONGSHORE site apply site.toml --yes --create || exit 11
+$LONGSHORE engine 2> engine.log & engine=$!
+trap 'kill $engine; wait $engine' EXIT
+until $LONGSHORE workers --json | grep -q '"pools":\["fast"\].*"stores":\["main"\]'; do kill -0 $engine || exit 12; done
+cat /dev/zero > db/fill
+$LONGSHORE list 2>&1 | grep "is full" || exit 13
+$LONGSHORE submit backup-snapshot --zone=z1 --pool=fast --volume=disk --store=main --wait 2> said & submit=$!
+until grep -q "is full" said; do kill -0 $submit || exit 14; done
+$LONGSHORE doctor | grep "make room" || exit 15
+rm db/fill
+wait $submit || exit 16
+"#;
+
+#[test]
+fn a_full_disk_below_the_database_is_named_and_who_waits_goes_on_once_there_is_room() {
+    let desk = Desk::new();
+    make_volume(&desk.volume("disk"), "raw", &noise(9, 1 << 20));
+    let mut alone = desk.tool("unshare", &["--map-root-user", "--mount", "bash", "-c", FULL_DISK]);
+    let ended = alone.env("LONGSHORE", &desk.program).output().unwrap();
+    let told = [ended.stdout, ended.stderr].map(|it| String::from_utf8_lossy(&it).into_owned()).concat();
+    assert_eq!(ended.status.code(), Some(0), "{told}");
 }

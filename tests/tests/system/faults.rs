@@ -51,14 +51,15 @@ async fn every_bad_command_has_a_fault_of_its_own_and_changes_nothing() {
         ("verify-object", json!({"object": OperationId::new()}), "operation.unknown"),
         ("cancel", json!({"operation": OperationId::new()}), "operation.unknown"),
         ("destroy", json!({"operation": "x"}), "command.malformed"),
+        ("destroy", json!({"operation": OperationId::new(), "force": true}), "command.malformed"),
         ("abandon", json!({"operation": OperationId::new()}), "operation.unknown"),
     ] {
         assert_eq!(refused(&rig, kind, body.clone()).await, code, "{kind} {body}");
     }
-    for (body, code) in [("{", "command.malformed"), ("[]", "command.malformed"), ("{\"a\": \"\\u0000\"}", "command.malformed")] {
+    for body in ["{", "[]", r#"{"a": "\u0000"}"#, r#"{"volume": "a", "volume": "b"}"#, r#"{"deadline_s": 1e400}"#] {
         let properties = Properties { message_id: Some("m".into()), ..Properties::default() };
         let reply = rig.send("backup-snapshot", body, properties).await;
-        assert_eq!(reply["fault"]["code"], code, "{body}");
+        assert_eq!(reply["fault"]["code"], "command.malformed", "{body}");
     }
     let reply = rig.send("backup-snapshot", "{}", Properties::default()).await;
     assert_eq!(reply["fault"]["code"], "command.malformed", "no message id");
@@ -197,6 +198,18 @@ async fn a_full_store_refuses_or_lets_wait_and_the_waiting_go_on_when_there_is_r
         })
         .await;
     assert_eq!(view.state, "allocated");
+    let told = view.waiting_for.unwrap();
+    assert!(told.starts_with("store main has ") && told.contains(" % of 8 MiB); ") && told.ends_with(" needed"), "{told}");
+    // What the next one is told changes with what comes before it.
+    make_volume(&rig.volume("three"), "raw", &noise(4, 5 << 20));
+    let last = rig.accepted("backup-snapshot", backup_body("three", None)).await;
+    let waiting_for = async |said: &str| {
+        rig.until(said, async || rig.show(last).await.waiting_for.filter(|it| it.ends_with(said)).map(drop)).await;
+    };
+    waiting_for("needed; 1 operation waits before this one").await;
+    rig.submit("cancel", json!({"operation": waits})).await;
+    waiting_for("needed").await;
+    let waits = last;
     let cancelled =
         rig.accepted("backup-snapshot", json!({"zone": "z1", "pool": "fast", "volume": "giant", "store": "main"})).await;
     rig.in_state(cancelled, "failed").await;

@@ -95,9 +95,14 @@ impl Handlers {
     {
         let handler: Handler = Box::new(move |context, args, input| {
             Box::pin(async move {
+                let places = [(code::POOL_FULL, place(&args, "pool")), (code::STORE_FULL, place(&args, "store"))];
                 let step = serde_json::from_value::<S>(args).map_err(|error| malformed(S::NAME, &error))?;
                 let input = serde_json::from_value::<S::Input>(input).map_err(|error| malformed(S::NAME, &error))?;
-                let output = run(context, step, input).await?;
+                let output =
+                    run(context, step, input).await.map_err(|fault| match places.into_iter().find(|it| it.0 == fault.code) {
+                        Some((_, place)) => fault.while_(format!("{place} itself is full, whatever is booked there")),
+                        None => fault,
+                    })?;
                 serde_json::to_value(output).map_err(|error| malformed(S::NAME, &error))
             })
         });
@@ -149,6 +154,11 @@ pub fn handlers() -> Handlers {
         .on::<steps::volume::Publish, _, _>(volume::publish)
         .on::<steps::volume::Remove, _, _>(volume::remove)
         .on::<steps::volume::Write, _, _>(volume::write)
+}
+
+/// A place that a step's arguments name.
+fn place(args: &Value, role: &str) -> String {
+    format!("{role} {}", args[role].as_str().unwrap_or("?"))
 }
 
 fn malformed(step: &str, error: &serde_json::Error) -> Fault {

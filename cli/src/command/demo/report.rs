@@ -81,10 +81,10 @@ impl Report {
         let mut rows = table::new(&["", "read", "stored", "reused", "zeros"]);
         for (name, it) in [("first backup", one), ("second backup", two)] {
             let cells = ["read", "stored", "reused", "zeros"].map(|name| table::right(human::bytes(of(it, name))));
-            rows.add_row([comfy_table::Cell::new(name)].into_iter().chain(cells));
+            rows.add_row([table::cell(name)].into_iter().chain(cells));
         }
         let share = |it: &OperationView| of(it, "stored") as f64 * 100.0 / size as f64;
-        self.say(&format!("\n{}", table::text(&rows)))?;
+        self.say(&format!("\n{}", table::text(rows, &[])))?;
         self.say(&format!(
             "\nTwo complete copies of a disk of {} took {} in the store: {:.1} % and {:.1} % of its size.\n\
              Each restores alone; the first was destroyed and the second is whole. {} in all.",

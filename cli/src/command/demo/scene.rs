@@ -80,7 +80,7 @@ impl<'s> Scene<'s> {
     /// Destroys a backup.
     pub(super) async fn destroy(&mut self, report: &mut Report, what: &str, id: OperationId) -> Result<(), Ended> {
         let started = report.begin(what);
-        let reply = self.line.ask(&Command::request("destroy", json!({"operation": id}))).await?;
+        let reply = self.line.ask(self.session, &Command::request("destroy", json!({"operation": id}))).await?;
         ask::accepted(&reply)?;
         for it in wait::until(self.session, &self.database, Some(&mut self.line), &[id], wait::is_gone).await? {
             super::super::request::gone(&it)?;
@@ -134,7 +134,7 @@ impl<'s> Scene<'s> {
     }
 
     async fn make(&mut self, kind: &str, body: Value) -> Result<OperationView, Ended> {
-        let reply = self.line.ask(&Command::request(kind, body)).await?;
+        let reply = self.line.ask(self.session, &Command::request(kind, body)).await?;
         ask::accepted(&reply)?;
         let nothing = || Ended::Broken(anyhow::anyhow!("{kind} was accepted without an operation"));
         let id = reply.operation.ok_or_else(nothing)?;

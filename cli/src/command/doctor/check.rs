@@ -1,6 +1,8 @@
 //! One line of the doctor's: what was checked, how it is, and what to do.
 
+use crate::print::table;
 use comfy_table::{Cell, Color};
+use longshore_schema::text::printable;
 use serde::Serialize;
 
 /// How it is.
@@ -45,7 +47,7 @@ impl Check {
 
 /// All of them, for people.
 pub(super) fn text(checks: &[Check]) -> String {
-    let mut rows = crate::print::table::new(&["", "what", "found"]);
+    let mut rows = table::new(&["", "what", "found"]);
     for it in checks {
         let (word, colour) = match it.outcome {
             Outcome::Ok => ("ok", Color::Green),
@@ -53,7 +55,7 @@ pub(super) fn text(checks: &[Check]) -> String {
             Outcome::Fail => ("fail", Color::Red),
         };
         let next = it.next.as_ref().map(|next| format!("\n-> {next}")).unwrap_or_default();
-        rows.add_row([Cell::new(word).fg(colour), Cell::new(&it.what), Cell::new(format!("{}{next}", it.found))]);
+        rows.add_row([table::cell(word).fg(colour), table::cell(&it.what), Cell::new(format!("{}{next}", printable(&it.found)))]);
     }
-    crate::print::table::text(&rows)
+    table::text(rows, &[2])
 }

@@ -1,0 +1,122 @@
+//! `reserve`: space in all places that an operation needs, or none; and those that wait for some.
+
+use super::READY_BYTES;
+use crate::{
+    database::Failed,
+    journal::unit::Unit,
+    ledger::{self, Shortage},
+    machine::Event,
+    packs::to_i64,
+    plan::{Amount, Need},
+};
+use longshore_schema::{
+    bound,
+    fault::{Fault, code},
+    ids::OperationId,
+    steps::volume::Measured,
+    tables::{place, reservation},
+};
+use sea_orm::{ActiveModelTrait, EntityTrait};
+use serde_json::{Value, json};
+
+impl Unit<'_> {
+    /// All or nothing: the first place that refuses undoes the others.
+    pub(super) async fn reserve(&mut self, id: OperationId, seq: u16, needs: &[Need]) -> Result<Event, Failed> {
+        let mut granted: Vec<(place::Model, i64, i64)> = vec![];
+        for need in needs {
+            let (bytes, physical) = match self.amount(id, &need.amount) {
+                Ok(amount) => amount,
+                Err(fault) => return Ok(Event::Refused { seq, fault, waits_for: None }),
+            };
+            let loaded = &self.operations[&id];
+            let waits_already = loaded.row.waiting_place.as_deref() == Some(&*need.place);
+            let ahead =
+                if waits_already { 0 } else { ledger::ahead(self.tx, &need.place, loaded.row.priority, self.now.0).await? };
+            match self.ledger.reserve(self.tx, &need.place, bytes, physical, ahead).await? {
+                Ok(place) => granted.push((place, bytes, physical)),
+                Err(shortage) => {
+                    for (place, bytes, physical) in granted {
+                        self.ledger.adjust(self.tx, place.id, -bytes, 0, -physical).await?;
+                    }
+                    return Ok(self.wait_or_fail(id, seq, need, bytes, &shortage));
+                }
+            }
+        }
+        let total: i64 = granted.iter().map(|(_, bytes, _)| bytes).sum();
+        let rows = granted.into_iter().map(|(place, bytes, physical)| {
+            let row = reservation::Model {
+                operation_id: id.0,
+                place_id: place.id,
+                bytes_reserved: bytes,
+                bytes_used: 0,
+                physical,
+                state: "held".into(),
+            };
+            reservation::ActiveModel::from(row).reset_all()
+        });
+        reservation::Entity::insert_many(rows).exec_without_returning(self.tx).await?;
+        self.stop_waiting(id);
+        Ok(Event::Performed { seq, output: json!({"bytes": total}) })
+    }
+
+    fn wait_or_fail(&mut self, id: OperationId, seq: u16, need: &Need, bytes: i64, shortage: &Shortage) -> Event {
+        let (now, fault) = (self.now.0, shortage.fault());
+        if !need.wait || !shortage.may_end() {
+            return Event::Refused { seq, fault, waits_for: None };
+        }
+        if let Some(loaded) = self.operations.get_mut(&id) {
+            loaded.row.waiting_for = Some(shortage.to_string());
+            loaded.row.waiting_bytes = bytes;
+            loaded.row.waiting_since.get_or_insert(now);
+        }
+        Event::Refused { seq, fault, waits_for: Some(need.place.clone()) }
+    }
+
+    pub(super) fn stop_waiting(&mut self, id: OperationId) {
+        if let Some(loaded) = self.operations.get_mut(&id) {
+            loaded.row.waiting_for = None;
+            loaded.row.waiting_bytes = 0;
+            loaded.row.waiting_since = None;
+        }
+    }
+
+    fn amount(&self, id: OperationId, amount: &Amount) -> Result<(i64, i64), Fault> {
+        match amount {
+            Amount::Known { bytes, physical } => Ok((to_i64(*bytes), to_i64(*physical))),
+            Amount::CopyOf { measured, extent_size } => {
+                let found = self.operations[&id].operation.output_of(*measured).cloned().unwrap_or(Value::Null);
+                let measured: Measured = serde_json::from_value(found)
+                    .map_err(|error| Fault::permanent(code::INTERNAL, format!("read what was measured: {error}")))?;
+                let bytes = bound::bound(measured.virtual_size, measured.allocated, *extent_size);
+                let bytes = to_i64(bytes).saturating_add(READY_BYTES);
+                Ok((bytes, bytes))
+            }
+        }
+    }
+
+    /// Space was given back: those that wait for it are tried in their order, until one doesn't fit.
+    pub(in crate::journal) async fn wake_waiting(&mut self) -> Result<(), Failed> {
+        for place in self.ledger.freed() {
+            self.wake(&place, "engine").await?;
+        }
+        Ok(())
+    }
+
+    /// Tries those that wait for a place, in their order.
+    pub async fn wake(&mut self, place: &str, actor: &str) -> Result<(), Failed> {
+        for row in ledger::waiting(self.tx, place, self.now.0).await? {
+            let id = OperationId(row.id);
+            self.load([id]).await?;
+            if self.operations[&id].operation.waiting_for.as_deref() != Some(place) {
+                continue;
+            }
+            if !self.ledger.fits(self.tx, place, row.waiting_bytes).await? {
+                break;
+            }
+            if let Err(ignored) = self.apply(id, Event::Woken, actor).await? {
+                tracing::debug!(operation.id = %id, %ignored, "not woken");
+            }
+        }
+        Ok(())
+    }
+}

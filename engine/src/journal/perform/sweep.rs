@@ -1,0 +1,62 @@
+//! `choose` and `forget`: what a sweep removes from a store, and that it is gone.
+
+use crate::{database::Failed, journal::unit::Unit, packs};
+use longshore_schema::{
+    ids::OperationId,
+    steps::{object::Sealed, sweep},
+    tables::{operation as operation_table, place},
+};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use serde_json::{Value, json};
+
+impl Unit<'_> {
+    /// What a sweep removes: packs that are due, and what it found of operations that are over and past saving.
+    pub(super) async fn choose(&mut self, id: OperationId, store: &str, listed: u16) -> Result<Value, Failed> {
+        let listed: sweep::Listed =
+            serde_json::from_value(self.operations[&id].operation.output_of(listed).cloned().unwrap_or(Value::Null))?;
+        let place = place::Entity::find().filter(place::Column::Name.eq(store)).one(self.tx).await?;
+        let place = place.ok_or_else(|| anyhow::anyhow!("store {store} is gone"))?;
+        let due = packs::begin_deleting(self.tx, self.now, place.id, 2000).await?;
+        let packs = due.iter().filter_map(|it| longshore_schema::ids::PackId::of_key(&format!("packs/{}", it.id))).collect();
+        let mut chosen = sweep::Chosen { packs, objects: vec![] };
+        let unknown: Vec<Sealed> = packs::unknown(self.tx, &listed.packs).await?.into_iter().cloned().collect();
+        let mut owners: Vec<OperationId> = unknown.iter().map(|it| it.id.operation).collect();
+        owners.extend(&listed.objects);
+        let over = self.in_states(&owners, &["failed", "destroyed"]).await?;
+        // A Ready object's packs got their rows when it became Ready: one without a row came later, from a worker
+        // that had been cut off.
+        let settled = self.in_states(&owners, &["failed", "destroyed", "ready"]).await?;
+        chosen.packs.extend(unknown.into_iter().map(|it| it.id).filter(|it| settled.contains(&it.operation)));
+        chosen.objects = listed.objects.into_iter().filter(|it| over.contains(it)).collect();
+        Ok(serde_json::to_value(chosen)?)
+    }
+
+    /// Which of these operations this database knows to be in such a state. Those that it never knew are not ours to
+    /// touch.
+    async fn in_states(&self, ids: &[OperationId], states: &[&str]) -> Result<std::collections::BTreeSet<OperationId>, Failed> {
+        let mut over = std::collections::BTreeSet::new();
+        for chunk in ids.chunks(500) {
+            let rows = operation_table::Entity::find()
+                .filter(operation_table::Column::Id.is_in(chunk.iter().map(|it| it.0)))
+                .filter(operation_table::Column::State.is_in(states.iter().copied()));
+            over.extend(rows.all(self.tx).await?.into_iter().map(|it| OperationId(it.id)));
+        }
+        Ok(over)
+    }
+
+    pub(super) async fn forget(&mut self, id: OperationId, chosen: u16) -> Result<Value, Failed> {
+        let chosen: sweep::Chosen =
+            serde_json::from_value(self.operations[&id].operation.output_of(chosen).cloned().unwrap_or(Value::Null))?;
+        let ids: Vec<String> = chosen.packs.iter().map(ToString::to_string).collect();
+        let mut bytes = 0;
+        for chunk in ids.chunks(500) {
+            let rows = longshore_schema::tables::pack::Entity::find()
+                .filter(longshore_schema::tables::pack::Column::Id.is_in(chunk.iter().cloned()))
+                .filter(longshore_schema::tables::pack::Column::State.eq("deleting"));
+            let rows = rows.all(self.tx).await?;
+            bytes += rows.iter().map(|it| it.bytes).sum::<i64>();
+            packs::forget(self.tx, &mut self.ledger, &rows).await?;
+        }
+        Ok(json!({"bytes": bytes}))
+    }
+}
