@@ -187,6 +187,13 @@ mod tests {
     }
 
     #[test]
+    fn whoever_installs_by_hand_is_told_to_stop_what_debian_starts() {
+        let (install, units) = ("apt-get install -y a b", Package::Postgresql.units());
+        assert_eq!(by_hand(install, units), format!("    {install}\n    systemctl disable --now postgresql.service\n"));
+        assert_eq!(by_hand(install, Package::Openssl.units()), format!("    {install}\n"));
+    }
+
+    #[test]
     fn the_script_is_valid_shell() {
         for units in [&[][..], &["x", "y"]] {
             let checked = Command::new("sh").args(["-n", "-c", &script("apt-get install -y x", units)]).status().unwrap();
