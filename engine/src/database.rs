@@ -26,6 +26,11 @@ use std::{
 /// How long a server may take to answer who only asks whether it is there.
 const KNOCK: Duration = Duration::from_secs(10);
 
+/// Waits, as long as it takes, until nobody else migrates; the number is anything that stays the same. It ends with its
+/// transaction, which is idle meanwhile.
+const TURN: &str = "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; \
+                    SET LOCAL idle_in_transaction_session_timeout = 0; SELECT pg_advisory_xact_lock(7305792161)";
+
 /// A database, migrated to this version.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -95,9 +100,25 @@ impl Database {
     /// Connects to `sqlite://PATH` or `postgres://…` and brings it up to this version. Error texts hold no password.
     pub async fn open(url: &str) -> anyhow::Result<Database> {
         let database = Database::connect(url).await?;
-        Migrator::up(&database.writer, None).await.context("migrate the database")?;
-        database.first_row().await?;
+        database.migrate().await.context("migrate the database")?;
         Ok(database)
+    }
+
+    /// One process after the other: on PostgreSQL, two that make the same table at the same time fail, even `IF NOT EXISTS`.
+    async fn migrate(&self) -> anyhow::Result<()> {
+        let turn = match self.writer.get_database_backend() {
+            DatabaseBackend::Postgres => Some(self.writer.begin().await?),
+            _ => None,
+        };
+        if let Some(turn) = &turn {
+            turn.execute_unprepared(TURN).await.context("wait for another process that migrates")?;
+        }
+        Migrator::up(&self.writer, None).await?;
+        self.first_row().await?;
+        if let Some(turn) = turn {
+            turn.commit().await?;
+        }
+        Ok(())
     }
 
     /// Connects without migrating; fails if the database isn't of this version.

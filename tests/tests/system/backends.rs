@@ -1,6 +1,7 @@
 //! The suites of courier and store, on the real services.
 
 use longshore_courier::suite;
+use longshore_engine::database::Database;
 use longshore_schema::site::Site;
 use longshore_tests::{broker::Broker, services::Services};
 use longshore_workers::store::suite as stores;
@@ -47,4 +48,12 @@ async fn an_s3_server_keeps_every_promise_of_a_store() {
     let wrong = longshore_schema::site::Credentials { access_key: wrong.clone(), secret_key: wrong };
     let capabilities = stores::s3::run(&place, &wrong).await;
     assert!(capabilities.conditional_put && capabilities.ranges && capabilities.list_after_put, "{capabilities:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_that_start_at_the_same_moment_all_find_a_whole_database() {
+    let url = Services::from_env().fresh_database().await;
+    let opened = futures::future::join_all((0..6).map(|_| Database::open(&url))).await;
+    let failed: Vec<_> = opened.iter().filter_map(|it| it.as_ref().err()).map(|it| format!("{it:#}")).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
 }

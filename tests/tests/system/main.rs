@@ -6,6 +6,7 @@ mod backends;
 mod chaos;
 mod cloud;
 mod command_line;
+mod containers;
 mod encryption;
 mod faults;
 mod generic;

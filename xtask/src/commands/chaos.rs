@@ -1,10 +1,10 @@
 //! `cargo xtask chaos`: a load of every kind of operation, while parts of Longshore and of what it stands on are
 //! killed and stopped at random; then everything is read back. The same seed kills in the same order.
 
-use super::services;
+use super::{services, test::TOOLS};
 use crate::{
     project::{cargo, run},
-    services::packages::{self, Package},
+    services::install,
 };
 use anyhow::{Context, Result};
 use clap::Args;
@@ -33,7 +33,7 @@ pub struct Chaos {
 
 /// Builds, starts the services, runs it, and stops the services.
 pub fn chaos(chaos: Chaos) -> Result<ExitStatus> {
-    packages::install(&[Package::E2fsprogs, Package::Openssl, Package::QemuUtils])?;
+    install(&TOOLS)?;
     run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore"]).stdout(Stdio::from(stderr())))?;
     let mut command = cargo();
     command.args(["test", "--workspace", "--all-features", "--test", "system", TEST, "--", "--nocapture"]);

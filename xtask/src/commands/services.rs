@@ -99,7 +99,7 @@ pub fn run(action: Action) -> Result<Option<ExitStatus>> {
 /// Starts the services, runs `command` with their environment, and stops them. They are stopped too when this
 /// process is interrupted or killed.
 pub fn while_running(durable: bool, command: &mut Command) -> Result<ExitStatus> {
-    let python = services::install()?;
+    let python = services::install(&[])?;
     let folder = scratch::make()?;
     eprintln!("starting PostgreSQL, RabbitMQ and SeaweedFS in {}", folder.display());
     let guard = guard::Guard::new(&std::env::current_exe()?, &folder)?;
@@ -119,7 +119,7 @@ fn start(durable: bool) -> Result<()> {
     if let Ok(folder) = fs::read_link(&link) {
         ensure!(!folder.exists(), "services run in {} already; `cargo xtask services stop` ends them", folder.display());
     }
-    let python = services::install()?;
+    let python = services::install(&[])?;
     let folder = scratch::make()?;
     eprintln!("starting PostgreSQL, RabbitMQ and SeaweedFS in {}", folder.display());
     fs::create_dir_all(project::target())?;

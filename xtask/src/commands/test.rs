@@ -3,11 +3,14 @@
 use super::services;
 use crate::{
     project::{cargo, run},
-    services::packages::{self, Package},
+    services::{install, packages::Package},
 };
 use anyhow::Result;
 use clap::Args;
 use std::{ffi::OsString, process::ExitStatus};
+
+/// What the tests run, besides the services.
+pub const TOOLS: [Package; 3] = [Package::E2fsprogs, Package::Openssl, Package::QemuUtils];
 
 /// Which tests, and how.
 #[derive(Debug, Args)]
@@ -23,9 +26,9 @@ pub struct Test {
     arguments: Vec<OsString>,
 }
 
-/// Builds, starts the services, runs the tests, and stops the services. The last lines are `cargo test`'s.
+/// Installs, builds, starts the services, runs the tests, and stops the services. The last lines are `cargo test`'s.
 pub fn test(test: Test) -> Result<ExitStatus> {
-    packages::install(&[Package::E2fsprogs, Package::Openssl, Package::QemuUtils])?;
+    install(&TOOLS)?;
     // Built before the services start, and in one go with the tests, so that both get the same libraries.
     run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore"]))?;
     let mut command = cargo();

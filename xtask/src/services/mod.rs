@@ -33,9 +33,9 @@ pub struct Services {
     pub python: python::Python,
 }
 
-/// Installs what is missing for them.
-pub fn install() -> Result<python::Python> {
-    packages::install(&[Package::Postgresql, Package::Python, Package::RabbitmqServer])?;
+/// Installs what is missing for them, and `besides`: all at once, for whoever must ask somebody else to do it.
+pub fn install(besides: &[Package]) -> Result<python::Python> {
+    packages::install(&[besides, &[Package::Postgresql, Package::Python, Package::RabbitmqServer]].concat())?;
     python::Python::ready()
 }
 

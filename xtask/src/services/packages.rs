@@ -1,5 +1,5 @@
 //! Debian's packages: what is missing gets installed, and said. The services in them are not started by the
-//! installation; we start our own, in a scratch folder.
+//! installation, nor when the machine starts again; we start our own, in a scratch folder.
 
 use super::account::is_root;
 use anyhow::{Context, Result, bail};
@@ -50,6 +50,17 @@ impl Package {
         }
     }
 
+    /// What Debian starts with the machine once the package is there. Erlang's is left alone if Erlang was there before.
+    fn units(self) -> &'static [&'static str] {
+        match self {
+            Package::Postgresql => &["postgresql.service"],
+            Package::RabbitmqServer if executable("epmd").is_some() => &["rabbitmq-server.service"],
+            Package::RabbitmqServer => &["rabbitmq-server.service", "epmd.service", "epmd.socket"],
+            Package::Curl | Package::E2fsprogs | Package::LibnbdBin | Package::Openssl | Package::Python => &[],
+            Package::QemuUtils | Package::Rclone | Package::Restic => &[],
+        }
+    }
+
     fn is_there(self) -> bool {
         match self {
             Package::Curl => executable("curl").is_some(),
@@ -68,10 +79,12 @@ impl Package {
 
 /// Installs those that are missing.
 pub fn install(packages: &[Package]) -> Result<()> {
-    let missing: Vec<&str> = packages.iter().filter(|p| !p.is_there()).map(|p| p.name()).collect();
-    if missing.is_empty() {
+    let absent: Vec<Package> = packages.iter().copied().filter(|p| !p.is_there()).collect();
+    if absent.is_empty() {
         return Ok(());
     }
+    let missing: Vec<&str> = absent.iter().map(|p| p.name()).collect();
+    let units: Vec<&str> = absent.iter().flat_map(|p| p.units()).copied().collect();
     let line = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
     let mut command = match (executable("apt-get"), is_root(), sudo_without_password()) {
         (None, _, _) => bail!("missing: {}; there is no apt-get here, so install them in your system's way", missing.join(", ")),
@@ -81,15 +94,20 @@ pub fn install(packages: &[Package]) -> Result<()> {
             sudo.args(["-n", "sh"]);
             sudo
         }
-        (Some(_), false, false) => bail!("missing: {}; run this as root, then try again:\n\n    {line}\n", missing.join(", ")),
+        (Some(_), false, false) => {
+            bail!("missing: {}; run this as root, then try again:\n\n{}", missing.join(", "), by_hand(&line, &units))
+        }
     };
     eprintln!("installing Debian packages, since they are missing: {}", missing.join(" "));
-    let output = command.arg("-c").arg(script(&line)).stdin(Stdio::null()).output().context("run apt-get")?;
+    if !units.is_empty() {
+        eprintln!("what Debian would start with them stays off, now and when the machine starts again: {}", units.join(" "));
+    }
+    let output = command.arg("-c").arg(script(&line, &units)).stdin(Stdio::null()).output().context("run apt-get")?;
     if !output.status.success() {
         let said = [output.stdout, output.stderr].concat();
         bail!("{line}\nfailed:\n{}", String::from_utf8_lossy(&said));
     }
-    let still: Vec<&str> = packages.iter().filter(|p| !p.is_there()).map(|p| p.name()).collect();
+    let still: Vec<&str> = absent.iter().filter(|p| !p.is_there()).map(|p| p.name()).collect();
     if !still.is_empty() {
         bail!("installed, but what we need from them is not there: {}", still.join(", "));
     }
@@ -125,9 +143,20 @@ fn sudo_without_password() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// The same for people, for whom no policy-rc.d forbids anything: what Debian has started is stopped again.
+fn by_hand(line: &str, units: &[&str]) -> String {
+    let off = if units.is_empty() { String::new() } else { format!("    systemctl disable --now {}\n", units.join(" ")) };
+    format!("    {line}\n{off}")
+}
+
 /// Debian starts a service when its package is installed, unless /usr/sbin/policy-rc.d forbids it: so one that
 /// does is there meanwhile. The package lists are fetched only if the first try fails: old or absent lists.
-fn script(install: &str) -> String {
+/// Debian also has services start with the machine; `systemctl disable` undoes that, without systemd running too.
+fn script(install: &str, units: &[&str]) -> String {
+    let off = match units {
+        [] => String::new(),
+        some => format!("! command -v systemctl >/dev/null || systemctl disable {}\n", some.join(" ")),
+    };
     format!(
         "export DEBIAN_FRONTEND=noninteractive\n\
          policy=/usr/sbin/policy-rc.d\n\
@@ -136,7 +165,8 @@ fn script(install: &str) -> String {
            trap 'exit 130' HUP INT TERM\n\
            printf '#!/bin/sh\\nexit 101\\n' >$policy && chmod 755 $policy\n\
          fi\n\
-         {install} || {{ apt-get update && {install}; }}\n"
+         {install} || {{ apt-get update && {install}; }} || exit\n\
+         {off}"
     )
 }
 
@@ -157,8 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn whoever_installs_by_hand_is_told_to_stop_what_debian_starts() {
+        let (install, units) = ("apt-get install -y a b", Package::Postgresql.units());
+        assert_eq!(by_hand(install, units), format!("    {install}\n    systemctl disable --now postgresql.service\n"));
+        assert_eq!(by_hand(install, Package::Openssl.units()), format!("    {install}\n"));
+    }
+
+    #[test]
     fn the_script_is_valid_shell() {
-        let checked = Command::new("sh").args(["-n", "-c", &script("apt-get install -y x")]).status().unwrap();
-        assert!(checked.success());
+        for units in [&[][..], &["x", "y"]] {
+            let checked = Command::new("sh").args(["-n", "-c", &script("apt-get install -y x", units)]).status().unwrap();
+            assert!(checked.success());
+        }
     }
 }

@@ -20,6 +20,9 @@ use std::{
 const NODE: &str = "rabbitmq@localhost";
 const USER: &str = "longshore";
 
+/// Erlang's resolver: a node looks itself up by name, also on a machine whose /etc/hosts has no localhost.
+const INETRC: &str = "{host, {127,0,0,1}, [\"localhost\"]}.\n{lookup, [file, native]}.\n";
+
 /// A node that runs.
 #[derive(Debug)]
 pub struct Rabbitmq {
@@ -118,6 +121,7 @@ pub fn start(scratch: &Path, tls: Option<&Tls>) -> Result<Rabbitmq> {
     };
     let folder = service.make_folder()?.display().to_string();
     service.write(".erlang.cookie", 0o400, &secret::password())?;
+    service.write("inetrc", 0o400, INETRC)?;
     service.write("plugins", 0o600, "[rabbitmq_management].\n")?;
     let mut configured = configuration(amqp, management, &password);
     if let Some(tls) = tls {
@@ -129,6 +133,7 @@ pub fn start(scratch: &Path, tls: Option<&Tls>) -> Result<Rabbitmq> {
     }
     service.write("rabbitmq.conf", 0o600, &configured)?;
     let env = [
+        ("ERL_INETRC", format!("{folder}/inetrc")),
         // Makes the script become the server instead of its parent: one process to kill.
         ("RUNNING_UNDER_SYSTEMD", "1".into()),
         ("RABBITMQ_HOME", home.display().to_string()),
