@@ -16,5 +16,7 @@ mod requests;
 mod rig;
 mod services;
 mod simulation;
+mod store_exchanged;
 mod store_faults;
+mod store_leftovers;
 mod walkthrough;

@@ -3,9 +3,11 @@
 mod bound;
 mod damage;
 mod disk;
+mod full;
 mod incremental;
 mod readback;
 mod resume;
 mod rig;
 mod shape;
 mod sweep;
+mod unfinished;
