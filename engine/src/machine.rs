@@ -96,10 +96,7 @@ pub fn transition(operation: &mut Operation, event: &Event) -> Result<Vec<Effect
         Event::LeaseLost { attempt } => operation.lease_lost(*attempt, &mut effects)?,
         Event::TimerFired { attempt } => operation.timer_fired(*attempt, &mut effects)?,
         Event::DeadlinePassed => {
-            let waiting =
-                operation.waiting_for.as_ref().map(|it| format!(" while it waited for space in {it}")).unwrap_or_default();
-            let why = format!("the operation's deadline passed{waiting}");
-            operation.stop(Fault::permanent(code::DEADLINE_PASSED, why), &mut effects)?;
+            operation.stop(operation.overdue(), &mut effects)?;
         }
         Event::CancelRequested => operation.stop(Fault::cancelled("the operation was cancelled"), &mut effects)?,
         Event::DestroyRequested { held } => operation.destroy(*held, &mut effects)?,
@@ -258,6 +255,11 @@ impl Operation {
         self.steps[seq].fault = Some(fault.clone());
         let failures = self.steps[seq].failures;
         let hopeless = fault.class != Class::Transient || failures >= PATIENCE;
+        let over = match self.plan.waits_when_full().filter(|_| is_full(fault)) {
+            // A place that is full by more than its ledger knows: to wait for it is what was asked for, or wasn't.
+            Some(waits) => !waits,
+            None => hopeless,
+        };
         match attempt.way {
             // Undoing and probing don't give up: their answer is needed.
             Way::Undo | Way::Probe => {
@@ -272,11 +274,11 @@ impl Operation {
                 self.needs_attention |= hopeless;
                 self.pause(seq, Way::Do, failures, effects);
             }
-            Way::Do if (hopeless || self.stop.is_some()) && self.is_commit(seq) => {
+            Way::Do if (over || self.stop.is_some()) && self.is_commit(seq) => {
                 self.fault = Some(fault.clone());
                 self.send(seq, Way::Probe, effects);
             }
-            Way::Do if hopeless => {
+            Way::Do if over => {
                 self.steps[seq].state = StepState::Faulted;
                 self.turn_back(fault.clone(), effects);
             }
@@ -319,4 +321,9 @@ impl Operation {
             _ => Err(Ignored::Stale),
         }
     }
+}
+
+/// Whether a place has no room.
+fn is_full(fault: &Fault) -> bool {
+    fault.class == Class::Transient && [code::POOL_FULL, code::STORE_FULL].contains(&fault.code.as_str())
 }

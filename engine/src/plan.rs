@@ -271,6 +271,15 @@ impl Plan {
         }
     }
 
+    /// Whether the operation waits when a place has no room for it, or fails; `None` if it needs no space.
+    pub fn waits_when_full(&self) -> Option<bool> {
+        let mut needs = self.steps.iter().filter_map(|it| match &it.work {
+            Work::Engine(EngineStep::Reserve(needs)) => Some(needs),
+            Work::Engine(_) | Work::Worker(_) => None,
+        });
+        needs.next().map(|first| first.iter().chain(needs.flatten()).all(|it| it.wait))
+    }
+
     fn next(&self) -> u16 {
         u16::try_from(self.steps.len()).unwrap_or(u16::MAX)
     }

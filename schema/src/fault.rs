@@ -65,6 +65,8 @@ pub mod code {
         IMAGE_FORMAT_UNDECLARED = "image.format-undeclared";
         /// The image can't be read as what it says it is, or asks for something unsafe.
         IMAGE_INVALID = "image.invalid";
+        /// The image refers to what lies behind the end of its file.
+        IMAGE_TRUNCATED = "image.truncated";
         /// The worker stopped renewing its lease, or never started the step.
         LEASE_LOST = "lease.lost";
         /// The object's bytes do not have the recorded digest.
@@ -93,6 +95,8 @@ pub mod code {
         RESERVATION_EXCEEDED = "reservation.exceeded";
         /// The site file, or a change of it, can't be applied.
         SITE_INVALID = "site.invalid";
+        /// Several snapshots of the volume have that name.
+        SNAPSHOT_AMBIGUOUS = "snapshot.ambiguous";
         /// The store refused the credentials.
         STORE_DENIED = "store.denied";
         /// The store has no room for it.

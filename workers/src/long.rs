@@ -6,7 +6,6 @@ use crate::{
     lease::Lease,
     perform::perform,
     progress::ends,
-    report::changed,
     worker::Worker,
 };
 use longshore_schema::{
@@ -29,14 +28,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 pub(crate) async fn run(worker: Arc<Worker>, message: StepMessage, mut hand: Hand, lease_s: u32) {
     let mut link = worker.courier.link();
     link.borrow_and_update();
-    let _slot = tokio::select! {
-        biased;
-        () = worker.stop.cancelled() => return,
-        () = changed(&mut link) => return,
-        () = hand.stopped() => return hand.settle(),
-        () = worker.clock.passed(message.start_before) => return worker.expired(&hand),
-        slot = worker.long_slots.acquire() => slot,
-    };
+    let Some(_slot) = worker.slot(&worker.long_slots, &message, &mut hand, &mut link).await else { return };
     let since = Instant::now();
     let pace = match ask(&worker, &message, &mut hand, lease_s).await {
         Some(pace) => pace,

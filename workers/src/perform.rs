@@ -11,6 +11,9 @@ use std::{any::Any, sync::Arc};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
+/// Faults of a place that may be opened anew.
+const AWAY: [&str; 4] = [code::POOL_UNREACHABLE, code::STORE_FOREIGN, code::STORE_MISSING, code::STORE_UNAVAILABLE];
+
 /// Runs the step to its end, or to its lease's. Dropping the future stops it.
 pub(crate) async fn perform(worker: &Arc<Worker>, message: StepMessage, lease: &Arc<Lease>) -> Outcome {
     let reach = worker.view.borrow().as_ref().map(|view| view.reach.clone()).unwrap_or_default();
@@ -30,7 +33,7 @@ pub(crate) async fn perform(worker: &Arc<Worker>, message: StepMessage, lease: &
             Outcome::Output(output)
         }
         Ok(Err(fault)) => {
-            if [code::STORE_UNAVAILABLE, code::STORE_MISSING, code::POOL_UNREACHABLE].contains(&fault.code.as_str()) {
+            if AWAY.contains(&fault.code.as_str()) {
                 worker.look_again.notify_one();
             }
             match fault.class {

@@ -176,6 +176,12 @@ mod tests {
         async fn delete(&self, _: &str) -> Result<(), Fault> {
             Err(away())
         }
+        async fn unfinished(&self, _: &str) -> Result<Vec<Entry>, Fault> {
+            Err(away())
+        }
+        async fn discard_unfinished(&self, _: &str) -> Result<(), Fault> {
+            Err(away())
+        }
         async fn ping(&self) -> Result<(), Fault> {
             self.0.load(SeqCst).then_some(()).ok_or_else(away)
         }

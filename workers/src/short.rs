@@ -13,14 +13,7 @@ use std::{
 pub(crate) async fn run(worker: Arc<Worker>, message: StepMessage, mut hand: Hand, bound_s: u32) {
     let mut link = worker.courier.link();
     link.borrow_and_update();
-    let _slot = tokio::select! {
-        biased;
-        () = worker.stop.cancelled() => return,
-        () = changed(&mut link) => return,
-        () = hand.stopped() => return hand.settle(),
-        () = worker.clock.passed(message.start_before) => return worker.expired(&hand),
-        slot = worker.short_slots.acquire() => slot,
-    };
+    let Some(_slot) = worker.slot(&worker.short_slots, &message, &mut hand, &mut link).await else { return };
     if worker.clock.is_past(message.start_before) {
         return worker.expired(&hand);
     }

@@ -11,12 +11,12 @@ use crate::{
     consumer, control, long,
     progress::Renewals,
     reach::{self, Opener, View},
-    report::Reports,
+    report::{Reports, changed},
     steps::Handlers,
 };
 use anyhow::Context as _;
 use longshore_courier::Courier;
-use longshore_schema::{site::Place, wire::names};
+use longshore_schema::{site::Place, step::StepMessage, wire::names};
 use std::{
     sync::{
         Arc,
@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, Semaphore, SemaphorePermit, watch},
     task::JoinSet,
 };
 use tokio_util::{
@@ -150,6 +150,26 @@ impl Worker {
             unsettled: TaskTracker::new(),
             expired: AtomicU64::new(0),
         }
+    }
+
+    /// Waits until there is room for the step in hand. `None`: it isn't begun here, and its message goes where it should: back, or
+    /// nowhere, if nobody may begin it any more.
+    pub(crate) async fn slot<'w>(
+        &'w self,
+        slots: &'w Semaphore,
+        message: &StepMessage,
+        hand: &mut Hand,
+        link: &mut watch::Receiver<u64>,
+    ) -> Option<SemaphorePermit<'w>> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => (),
+            () = changed(link) => (),
+            () = hand.stopped() => hand.settle(),
+            () = self.clock.passed(message.start_before) => self.expired(hand),
+            slot = slots.acquire() => return slot.ok(),
+        }
+        None
     }
 
     /// Starts the task of one delivery. It ends with the worker at the latest.

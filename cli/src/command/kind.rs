@@ -52,7 +52,7 @@ pub(crate) struct BackupSnapshot {
     /// The volume's name in the pool.
     #[arg(long, required_unless_present = "body")]
     volume: Option<String>,
-    /// A named snapshot inside the volume; without, the volume as it is.
+    /// A named snapshot inside the volume, or snapshot.id=N; without, the volume as it is.
     #[arg(long)]
     snapshot: Option<String>,
     /// The volume's format; without, its name's suffix says it (.qcow2, .raw, .img), else it must be plain bytes.

@@ -27,6 +27,17 @@ impl Operation {
         }
     }
 
+    /// The fault of a deadline that passed, with what kept the operation from its end.
+    pub(super) fn overdue(&self) -> Fault {
+        let tried = self.steps.iter().zip(&self.plan.steps).find(|(it, _)| it.failures > 0 && it.state.way() == Some(Way::Do));
+        let kept = match (&self.waiting_for, tried.and_then(|(it, planned)| Some((planned, it.fault.as_ref()?)))) {
+            (Some(place), _) => format!(" while it waited for space in {place}"),
+            (None, Some((planned, fault))) => format!(" while {} was tried again after {fault}", planned.name),
+            (None, None) => String::new(),
+        };
+        Fault::permanent(code::DEADLINE_PASSED, format!("the operation's deadline passed{kept}"))
+    }
+
     /// The commit step may take effect at any moment: only the probe can tell.
     pub(super) fn stop_commit(&mut self, seq: usize, fault: Fault, effects: &mut Vec<Effect>) {
         self.stop = Some(fault);

@@ -2,7 +2,7 @@
 //! A failure prints its seed; `SEED=n` runs that one alone.
 
 use super::*;
-use crate::plan::{Call, Input, Planned, SHORT, Undo, UndoWhen};
+use crate::plan::{Amount, Call, Input, Need, Planned, SHORT, Undo, UndoWhen};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 
@@ -292,4 +292,67 @@ fn a_transient_fault_with_a_cancel_during_the_commit_goes_to_the_probe() {
     let failed = report(&operation, Outcome::Fault(Fault::transient(code::STORE_UNAVAILABLE, "503")));
     transition(&mut operation, &failed).unwrap();
     assert_eq!(operation.current().unwrap().way, Way::Probe);
+}
+
+/// A backup whose copy is on its way, and that waits for space or doesn't.
+fn copying(wait: bool) -> Operation {
+    let need = Need { place: "main".into(), amount: Amount::Known { bytes: 1, physical: 1 }, wait };
+    let mut plan = backup();
+    plan.steps[1] = engine(EngineStep::Reserve(vec![need]));
+    let mut operation = started(plan);
+    let measured = report(&operation, ok());
+    transition(&mut operation, &measured).unwrap();
+    transition(&mut operation, &Event::Performed { seq: 1, output: json!({}) }).unwrap();
+    operation
+}
+
+fn full() -> Outcome {
+    Outcome::Fault(Fault::transient(code::STORE_FULL, "no space left"))
+}
+
+#[test]
+fn a_copy_that_meets_a_full_store_goes_back_at_once_if_it_was_not_to_wait() {
+    let mut operation = copying(false);
+    let copy = operation.current().unwrap();
+    let met = report(&operation, full());
+    let effects = transition(&mut operation, &met).unwrap();
+    assert_eq!(effects, [Effect::Send(Attempt { n: 2, way: Way::Undo, ..copy }), Effect::Announce]);
+    // Its undo waits for what it needs, and needs no attention for that yet.
+    let met = report(&operation, full());
+    transition(&mut operation, &met).unwrap();
+    assert!(!operation.needs_attention);
+    let again = operation.steps[2].n + 1;
+    transition(&mut operation, &Event::TimerFired { attempt: Attempt { n: again, way: Way::Undo, ..copy } }).unwrap();
+    let undone = report(&operation, ok());
+    transition(&mut operation, &undone).unwrap();
+    assert_eq!((operation.state, operation.fault.unwrap().code.as_str()), (State::Failed, code::STORE_FULL));
+}
+
+#[test]
+fn a_copy_that_is_to_wait_for_a_full_store_does_so_until_its_deadline_which_says_why() {
+    let mut operation = copying(true);
+    for _ in 0..3 * PATIENCE {
+        let met = report(&operation, full());
+        let effects = transition(&mut operation, &met).unwrap();
+        let [Effect::Pause { attempt, .. }] = effects[..] else { panic!("{effects:?}") };
+        transition(&mut operation, &Event::TimerFired { attempt }).unwrap();
+    }
+    let met = report(&operation, full());
+    transition(&mut operation, &met).unwrap();
+    transition(&mut operation, &Event::DeadlinePassed).unwrap();
+    let fault = operation.fault.unwrap();
+    assert_eq!(fault.code, code::DEADLINE_PASSED);
+    assert_eq!(fault.message, "the operation's deadline passed while copy was tried again after store.full: no space left");
+}
+
+#[test]
+fn a_deadline_says_what_was_waited_for() {
+    let mut operation = started(volume());
+    let fault = Fault::transient(code::POOL_FULL, "full");
+    transition(&mut operation, &Event::Refused { seq: 0, fault, waits_for: Some("fast".into()) }).unwrap();
+    transition(&mut operation, &Event::DeadlinePassed).unwrap();
+    assert_eq!(operation.fault.unwrap().message, "the operation's deadline passed while it waited for space in fast");
+    let mut operation = started(volume());
+    transition(&mut operation, &Event::DeadlinePassed).unwrap();
+    assert_eq!(operation.fault.unwrap().message, "the operation's deadline passed");
 }

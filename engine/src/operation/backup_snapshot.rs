@@ -30,7 +30,7 @@ pub struct BackupSnapshot {
     pub pool: String,
     /// The volume's name in the pool.
     pub volume: String,
-    /// A named snapshot inside the volume; without, the volume as it is.
+    /// A named snapshot inside the volume, or `snapshot.id=N` for one by its id; without, the volume as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
     /// The volume's format. Without, its name's suffix declares it (`.qcow2`, `.raw`, `.img`); else it is raw, and

@@ -59,8 +59,12 @@ impl Operation for SweepStore {
 
     fn output(&self, done: &machine::Operation) -> Value {
         let count = |name| done.output_of(1).and_then(|it| it[name].as_array()).map_or(0, Vec::len);
+        let all = |seq, name: &str| done.output_of(seq).and_then(|it| it[name].as_array()).cloned().unwrap_or_default();
+        let removed = all(1, "unfinished");
+        let left = all(0, "unfinished").into_iter().filter(|it| !removed.contains(&it["key"]));
         json!({
             "store": self.store, "packs": count("packs"), "objects": count("objects"),
+            "unfinished": removed.len(), "unfinished_left": left.filter_map(|it| it["bytes"].as_u64()).sum::<u64>(),
             "foreign": done.output_of(0).map_or(Value::Null, |it| it["foreign"].clone()),
         })
     }

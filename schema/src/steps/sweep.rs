@@ -17,15 +17,31 @@ pub struct List {
 }
 
 /// What `sweep.list` found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listed {
     /// Packs of operations without a `ready`, and those that a committed operation's root doesn't name, with their
     /// lengths. Some are still used by other objects, some belong to operations under way: the engine decides.
     pub packs: Vec<super::object::Sealed>,
     /// Operations that have files below `objects/` but no `ready`, or an `aborted`.
     pub objects: Vec<OperationId>,
+    /// What puts of any operation left that did not end, or are under way: the engine knows which.
+    #[serde(default)]
+    pub unfinished: Vec<Unfinished>,
     /// Keys that are nobody's of ours: reported, never touched (the first hundred).
     pub foreign: Vec<String>,
+}
+
+/// What a put that did not end left of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unfinished {
+    /// The key that was meant.
+    pub key: String,
+    /// Bytes that are there.
+    pub bytes: u64,
+    /// Whose it is.
+    pub operation: OperationId,
+    /// The attempt of the copying step that writes it; `None` for what other steps write.
+    pub attempt: Option<u32>,
 }
 
 impl Step for List {
@@ -48,6 +64,9 @@ pub struct Chosen {
     pub packs: Vec<PackId>,
     /// Operations whose files below `objects/` go.
     pub objects: Vec<OperationId>,
+    /// Keys of which nobody finishes what is there.
+    #[serde(default)]
+    pub unfinished: Vec<String>,
 }
 
 /// What `sweep.delete` removed: all that was chosen, confirmed absent by the store.

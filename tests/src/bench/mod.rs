@@ -1,6 +1,7 @@
 //! Measurements: what an operation costs beside what the machine, the broker and the database allow in the same
 //! run. Ratios to those limits are what can be carried to another machine.
 
+pub mod data;
 pub mod engine;
 pub mod limits;
 pub mod usage;

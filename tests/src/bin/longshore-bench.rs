@@ -1,15 +1,27 @@
-//! Runs one measurement in the environment of `cargo xtask services`; `cargo xtask bench` is its front.
+//! Runs one measurement; `cargo xtask bench` is its front. Those of the engine run in the environment of `cargo xtask
+//! services`.
 
 use anyhow::{Context, Result, bail};
-use longshore_tests::bench::engine::{self, Load, Parts};
+use longshore_tests::bench::{
+    data,
+    engine::{self, Load, Parts},
+};
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [part, task] = arguments.as_slice()
+        && part == "data"
+    {
+        println!("{}", data::run(task).await?);
+        return Ok(());
+    }
     let [parts, queued, alone, depth, form] = arguments.as_slice() else {
-        bail!("wanted: engine or engine-embedded, operations queued, operations alone, depth of queues, json or text");
+        bail!(
+            "wanted: data and a task as JSON; or engine or engine-embedded, operations queued, operations alone, depth of queues, json or text"
+        );
     };
     let number = |text: &str| text.parse::<usize>().with_context(|| format!("{text} is not a number"));
     let load = Load { queued: number(queued)?, alone: number(alone)?, queue_depth: number(depth)?.try_into()? };

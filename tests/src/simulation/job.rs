@@ -342,6 +342,7 @@ impl Job {
         done(Listed {
             packs: packs.map(|(id, (bytes, _))| Sealed { id: id.clone(), bytes: *bytes }).collect(),
             objects: objects.into_iter().filter(|it| world.committed(*it).is_none()).collect(),
+            unfinished: vec![],
             foreign: vec![],
         })
     }

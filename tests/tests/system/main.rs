@@ -18,5 +18,7 @@ mod rig;
 mod services;
 mod simulation;
 mod sparse;
+mod store_exchanged;
 mod store_faults;
+mod store_leftovers;
 mod walkthrough;

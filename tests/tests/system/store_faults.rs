@@ -134,10 +134,31 @@ async fn a_store_that_fills_up_in_the_middle_says_so_and_nothing_is_left() {
         let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
         has_met(&rig, id, "store.full").await;
         rig.let_expire(id).await;
-        assert_eq!(rig.in_state(id, "failed").await.fault.unwrap().code, "deadline.passed", "{full:?}");
+        let fault = rig.in_state(id, "failed").await.fault.unwrap();
+        assert_eq!(fault.code, "deadline.passed", "{full:?}");
+        assert!(fault.message.contains("object.copy was tried again after store.full: "), "{fault}");
         assert_nothing_is_stored(&rig).await;
         rig.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_was_not_to_wait_fails_at_once_when_its_store_fills_up_and_its_undo_needs_no_room() {
+    let (proxy, rig) = behind_a_proxy().await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 40 << 20));
+    // One pack, and from then on not another byte.
+    proxy.play(Rule { skip: 1, ..Rule::always("PUT", "/prefix/", Mischief::Answer(507, "InsufficientStorage")) });
+    let mut body = backup_body("disk", None);
+    body["when_full"] = "refuse".into();
+    let id = rig.accepted("backup-snapshot", body).await;
+    let fault = rig.in_state(id, "failed").await.fault.unwrap();
+    assert_eq!(fault.code, "store.full", "{fault}");
+    assert!(proxy.done() > 0);
+    let left: Vec<_> = rig.keys().await.into_keys().collect();
+    assert_eq!(left, ["store.json"]);
+    proxy.behave();
+    assert_nothing_is_stored(&rig).await;
+    rig.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

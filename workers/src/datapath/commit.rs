@@ -1,5 +1,5 @@
 //! The short steps around an object: `ready` and `aborted`, and what is removed. `ready` is written last and
-//! removed first; who sees `aborted` ignores the object, whatever else is there.
+//! removed first; who sees `aborted` ignores the object, whatever else is there. What takes back ends on a full store, too.
 
 use super::{
     Work,
@@ -12,6 +12,7 @@ use super::{
     },
     manifest::{Cursor, load_root, page_place},
     resume::{check_length, read_footer},
+    unfinished,
 };
 use crate::{
     lease::Lease,
@@ -30,6 +31,7 @@ const PARALLEL: usize = 8;
 
 /// Makes the object count, after reading back what makes it up.
 pub async fn commit(work: &Work, root: &Root) -> Result<Committed, Fault> {
+    unfinished::remove_all(work).await?;
     if let Some(root) = committed(&work.store, work.operation).await? {
         return Ok(Committed { root, read_back: 0 });
     }
@@ -69,6 +71,7 @@ pub async fn probe(work: &Work) -> Result<Option<Committed>, Fault> {
 /// Removes what makes the object count, then its roots. The word that it never counts again stays until a sweep:
 /// a commit of a host that stood still may write `ready` at any time.
 pub async fn unlink(work: &Work) -> Result<(), Fault> {
+    unfinished::remove_all(work).await?;
     abort(work).await?;
     work.lease.check()?;
     work.store.delete(&ready_key(work.operation)).await?;
@@ -82,9 +85,22 @@ pub async fn discard(work: &Work) -> Result<(), Fault> {
         let message = format!("object {} is committed: its packs may be others' too", work.operation);
         return Err(Fault::permanent(code::OPERATION_WRONG_STATE, message));
     }
-    abort(work).await?;
+    unfinished::remove_all(work).await?;
+    let word = abort(work).await;
+    let full = is_full(&word);
+    if !full {
+        word?;
+    }
     remove_all(&work.store, &work.lease, &objects_prefix(work.operation), &[aborted_key(work.operation)]).await?;
     remove_all(&work.store, &work.lease, &packs_prefix(work.operation), &[]).await?;
+    if full {
+        let word = abort(work).await;
+        if !is_full(&word) {
+            return word;
+        }
+        // No commit can be on its way: its own undo, which comes before this one, doesn't end without the word.
+        tracing::warn!(operation.id = %work.operation, "the store is too full for the word that an object was aborted");
+    }
     Ok(())
 }
 
@@ -100,11 +116,31 @@ pub async fn remove_all(store: &Arc<dyn Store>, lease: &Lease, prefix: &str, kep
     removed.buffer_unordered(PARALLEL).try_fold(0, |count, ()| async move { Ok(count + 1) }).await
 }
 
+/// Says that the object doesn't count. On a full store, what only made it count goes first, to make room for the word.
 async fn abort(work: &Work) -> Result<(), Fault> {
+    let said = say_aborted(work).await;
+    if !is_full(&said) {
+        return said;
+    }
+    let aborted = aborted_key(work.operation);
+    if work.store.head(&aborted).await?.is_some() {
+        return Ok(());
+    }
+    work.lease.check()?;
+    work.store.delete(&ready_key(work.operation)).await?;
+    remove_all(&work.store, &work.lease, &objects_prefix(work.operation), &[aborted]).await?;
+    say_aborted(work).await
+}
+
+async fn say_aborted(work: &Work) -> Result<(), Fault> {
     work.lease.check()?;
     let body = encode_aborted().map_err(|broken| Fault::permanent(code::INTERNAL, format!("write aborted: {broken}")))?;
     work.store.put(&aborted_key(work.operation), body.into(), PutMode::Replace).await?;
     Ok(())
+}
+
+fn is_full<T>(ended: &Result<T, Fault>) -> bool {
+    ended.as_ref().is_err_and(|fault| fault.code == code::STORE_FULL)
 }
 
 async fn refuse_aborted(work: &Work) -> Result<(), Fault> {

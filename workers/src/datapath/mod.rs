@@ -21,6 +21,7 @@ pub mod scan;
 #[cfg(test)]
 mod tests;
 pub mod tree;
+pub mod unfinished;
 pub mod verify;
 pub mod write;
 

@@ -10,6 +10,7 @@ use super::{
     },
     process::Known,
     read::Span,
+    unfinished,
 };
 use crate::store::Store;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -48,8 +49,9 @@ struct Range {
 }
 
 impl Earlier {
-    /// Lists and checks what is there.
+    /// Lists and checks what is there, and removes what isn't whole.
     pub async fn find(work: &Work) -> Result<Earlier, Fault> {
+        unfinished::remove_earlier(work).await?;
         let objects: Vec<_> = work.store.list(&objects_prefix(work.operation)).try_collect().await?;
         let mut spent: u64 = objects.iter().map(|entry| entry.bytes).sum();
         let mut listed = work.store.list(&packs_prefix(work.operation));

@@ -36,7 +36,8 @@ pub struct Draft {
 #[async_trait]
 pub trait Hypervisor: Send + Sync + 'static {
     /// Size and allocation of a volume as it is, or of its snapshot. Reads no data. `volume.missing`,
-    /// `volume.in-use` (somebody writes to it), `image.invalid`, `image.format-undeclared`. `format` is what was declared:
+    /// `volume.in-use` (somebody writes to it), `image.invalid`, `image.truncated`, `image.format-undeclared`,
+    /// `snapshot.ambiguous`. `format` is what was declared:
     /// nothing is taken for a format that only its bytes suggest, since a guest owns them.
     async fn measure(&self, volume: &str, snapshot: Option<&str>, format: Option<Format>) -> Result<Measured, Fault>;
 

@@ -6,7 +6,7 @@ use crate::{
         commit::{committed, remove_all},
         format::{aborted_key, objects_prefix},
         manifest::load_root,
-        until_stopped,
+        unfinished, until_stopped,
     },
     lease::Lease,
     store::{Entry, PutMode, Store},
@@ -37,7 +37,15 @@ const REMEMBERED: usize = 4096;
 pub async fn list(context: Context, step: List, _input: ()) -> Result<Listed, Fault> {
     let store = context.store(&step.store)?.store;
     until_stopped(&context.lease, async {
-        let now = store_clock(&store, context.attempt.operation).await?;
+        let unfinished = store.unfinished("").await?.into_iter().filter_map(unfinished::of).take(step.limit as usize).collect();
+        let now = match store_clock(&store, context.attempt.operation).await {
+            Err(fault) if fault.code == code::STORE_FULL => {
+                // Then its time can't be told, nor the age of what there is. What is due by the books makes room.
+                tracing::warn!(store.name = step.store, %fault, "a full store is swept without being listed");
+                return Ok(Listed { unfinished, ..Listed::default() });
+            }
+            now => now?,
+        };
         let age = i64::try_from(step.older_than_s).unwrap_or(i64::MAX).saturating_mul(1000);
         let sweep = Sweep {
             store: store.clone(),
@@ -48,7 +56,7 @@ pub async fn list(context: Context, step: List, _input: ()) -> Result<Listed, Fa
             named: None,
             foreign: vec![],
         };
-        sweep.list().await
+        Ok(Listed { unfinished, ..sweep.list().await? })
     })
     .await
 }
@@ -64,6 +72,11 @@ pub async fn delete(context: Context, step: Delete, chosen: Chosen) -> Result<De
         }
         let packs = stream::iter(chosen.packs).map(|pack| remove_pack(&store, lease, pack));
         keys += packs.buffer_unordered(PARALLEL).try_fold(0, |count, removed| async move { Ok(count + removed) }).await?;
+        for key in &chosen.unfinished {
+            lease.check()?;
+            store.discard_unfinished(key).await?;
+            keys += 1;
+        }
         Ok(Deleted { keys })
     })
     .await
@@ -90,7 +103,7 @@ async fn remove_pack(store: &Arc<dyn Store>, lease: &Lease, pack: PackId) -> Res
 /// The store's time, which only something that it writes now can tell.
 async fn store_clock(store: &Arc<dyn Store>, operation: OperationId) -> Result<i64, Fault> {
     let key = format!("clock/{operation}");
-    store.put(&key, Bytes::from_static(b"now"), PutMode::Replace).await?;
+    store.put(&key, Bytes::new(), PutMode::Replace).await?;
     let written = store.head(&key).await?;
     store.delete(&key).await?;
     let gone = || Fault::transient(code::STORE_MISBEHAVED, format!("{key} was put and isn't there"));
@@ -151,7 +164,7 @@ impl Sweep {
                 Some(_) => (),
             }
         }
-        Ok(Listed { packs, objects: objects.into_iter().collect(), foreign: self.foreign })
+        Ok(Listed { packs, objects: objects.into_iter().collect(), unfinished: vec![], foreign: self.foreign })
     }
 
     /// Whether no committed object of the pack's operation names it. A worker that was cut off may have put one

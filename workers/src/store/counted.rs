@@ -87,6 +87,14 @@ impl Store for Counted {
         self.note(&self.counts.deletes, self.inner.delete(key).await)
     }
 
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Entry>, Fault> {
+        self.inner.unfinished(prefix).await
+    }
+
+    async fn discard_unfinished(&self, key: &str) -> Result<(), Fault> {
+        self.inner.discard_unfinished(key).await
+    }
+
     async fn ping(&self) -> Result<(), Fault> {
         self.inner.ping().await
     }

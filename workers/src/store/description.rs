@@ -35,6 +35,13 @@ pub struct Description {
 }
 
 impl Description {
+    /// Whether both are of one founding of one store; what it was seen to do may have changed since.
+    pub fn is_of_the_founding(&self, other: &Description) -> bool {
+        let Description { format_version, extent_size, capabilities: _, incarnation, created } = self;
+        (format_version, extent_size, incarnation, created)
+            == (&other.format_version, &other.extent_size, &other.incarnation, &other.created)
+    }
+
     /// `store.foreign` unless the store is that of the database with `incarnation`.
     pub fn check_owner(&self, incarnation: Uuid) -> Result<(), Fault> {
         let why = || format!("the store belongs to database {}, and this is {incarnation}", self.incarnation);
@@ -120,7 +127,8 @@ async fn refuse_remains(store: &dyn Store) -> Result<(), Fault> {
 }
 
 impl Description {
-    fn to_bytes(&self) -> Result<Bytes, Fault> {
+    /// As `store.json` has it.
+    pub(super) fn to_bytes(&self) -> Result<Bytes, Fault> {
         let text = serde_json::to_vec_pretty(self);
         text.map(Bytes::from).map_err(|error| Fault::permanent(code::INTERNAL, format!("write store.json: {error}")))
     }
@@ -133,7 +141,7 @@ fn foreign(message: impl Into<String>) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::file::FileStore;
+    use crate::store::{file::FileStore, probe::LEAST};
     use tempfile::TempDir;
 
     async fn store() -> (TempDir, FileStore) {
@@ -141,19 +149,6 @@ mod tests {
         let store = FileStore::open(directory.path()).await.unwrap();
         (directory, store)
     }
-
-    const LEAST: Capabilities = Capabilities {
-        conditional_put: false,
-        ranges: true,
-        overwrite_visible: true,
-        list_after_put: true,
-        delete_visible: true,
-        checks_sha256: false,
-        checks_md5: false,
-        checks_crc64: false,
-        multipart: false,
-        keeps_versions: false,
-    };
 
     #[tokio::test]
     async fn a_store_is_founded_once_and_keeps_its_extent_size() {

@@ -3,10 +3,11 @@
 //!
 //! **Invariant**: no path is resolved through a symbolic link below the directory, and the directory stays
 //! the one that was opened: after an unmount nothing is written to what is under the mount point, and after the folder was
-//! exchanged for another nothing is written to the old one.
+//! exchanged for another the old one is neither written, read nor emptied.
 
 mod beneath;
 mod list;
+mod temporary;
 mod write;
 
 use super::{Entry, Put, PutMode, Store, key};
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use beneath::{Root, errno_fault, missing_on_the_way};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use longshore_schema::fault::{Class, Fault, code};
+use longshore_schema::fault::{Fault, code};
 use rustix::{fs::OFlags, io::Errno};
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -26,18 +27,28 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens an existing directory (`store.missing` if there is none) and removes temporary files that a dead
-    /// process left there more than a day ago.
+    /// Opens an existing directory (`store.missing` if there is none) and removes temporary files that are more than a day
+    /// old, whosever they were.
     pub async fn open(directory: &Path) -> Result<FileStore, Fault> {
         let directory = directory.to_owned();
         let root = blocking(move || {
             let root = Root::open(&directory)?;
-            if let Err(fault) = write::clean_up(&root) {
+            if let Err(fault) = temporary::clean_up(&root) {
                 tracing::warn!(store.path = %directory.display(), %fault, "could not look for left temporary files");
             }
             Ok(root)
         });
         Ok(FileStore { root: Arc::new(root.await?) })
+    }
+}
+
+#[cfg(test)]
+impl FileStore {
+    /// Leaves what a put leaves whose process is killed before it ends.
+    pub(crate) fn die_writing(&self, key: &str, body: &[u8]) {
+        let mut written = temporary::Temporary::new(&self.root, key).expect("a temporary file");
+        std::io::Write::write_all(&mut written.file, body).expect("written");
+        std::mem::forget(written);
     }
 }
 
@@ -50,8 +61,7 @@ impl Store for FileStore {
         let abandoned = CancellationToken::new();
         let _on_drop = abandoned.clone().drop_guard();
         blocking(move || {
-            // The worker opens it anew when it looks again, and the step is tried again.
-            root.check_same().map_err(|fault| Fault { class: Class::Transient, ..fault })?;
+            root.check_still()?;
             write::put(&root, &key, &body, mode, &abandoned)
         })
         .await
@@ -60,13 +70,14 @@ impl Store for FileStore {
     async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, Fault> {
         key::check(key)?;
         let (root, key) = (self.root.clone(), key.to_owned());
-        blocking(move || get(&root, &key, range)).await
+        blocking(move || root.check_still().and_then(|()| get(&root, &key, range))).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<Entry>, Fault> {
         key::check(key)?;
         let (root, key) = (self.root.clone(), key.to_owned());
         blocking(move || {
+            root.check_still()?;
             let found = root.parent(&key).and_then(|(directory, name)| beneath::regular(&directory, name));
             match found {
                 Ok(stat) => Ok(stat.map(|stat| beneath::entry(key, &stat))),
@@ -84,7 +95,19 @@ impl Store for FileStore {
     async fn delete(&self, key: &str) -> Result<(), Fault> {
         key::check(key)?;
         let (root, key) = (self.root.clone(), key.to_owned());
-        blocking(move || write::delete(&root, &key)).await
+        blocking(move || root.check_still().and_then(|()| write::delete(&root, &key))).await
+    }
+
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Entry>, Fault> {
+        key::check_prefix(prefix)?;
+        let (root, prefix) = (self.root.clone(), prefix.to_owned());
+        blocking(move || root.check_still().and_then(|()| temporary::unfinished(&root, &prefix))).await
+    }
+
+    async fn discard_unfinished(&self, key: &str) -> Result<(), Fault> {
+        key::check(key)?;
+        let (root, key) = (self.root.clone(), key.to_owned());
+        blocking(move || root.check_still().and_then(|()| temporary::discard(&root, &key))).await
     }
 
     async fn ping(&self) -> Result<(), Fault> {

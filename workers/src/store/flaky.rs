@@ -240,6 +240,14 @@ impl Store for Flaky {
         self.run(self.harm(Verb::Delete, key), self.inner.delete(key)).await
     }
 
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Entry>, Fault> {
+        self.run(self.harm(Verb::List, prefix), self.inner.unfinished(prefix)).await
+    }
+
+    async fn discard_unfinished(&self, key: &str) -> Result<(), Fault> {
+        self.run(self.harm(Verb::Delete, key), self.inner.discard_unfinished(key)).await
+    }
+
     async fn ping(&self) -> Result<(), Fault> {
         self.run(self.harm(Verb::Ping, ""), self.inner.ping()).await
     }

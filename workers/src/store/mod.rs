@@ -4,6 +4,7 @@
 //! Keys are relative to the store's prefix, use `/`, and match `[a-zA-Z0-9._/-]+` without segments that are
 //! empty or begin with a dot. Others are refused with `command.malformed`, and never listed.
 
+pub mod attached;
 pub mod counted;
 pub mod description;
 pub mod file;
@@ -21,6 +22,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use longshore_schema::fault::Fault;
 use std::ops::Range;
+
+/// How much `Store::unfinished` tells at once.
+pub const MOST_UNFINISHED: usize = 10_000;
 
 /// Something found in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +77,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes the key and returns only when the store says that it is gone. An absent key is success.
     async fn delete(&self, key: &str) -> Result<(), Fault>;
+
+    /// What puts that didn't end left of keys that start with `prefix`: the keys that were meant, with the bytes that are
+    /// there. It is never read or listed otherwise, and a put that is under way is among it: who removes it must know
+    /// that its writer is no more. At most `MOST_UNFINISHED`; with those removed, a later call has the rest.
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Entry>, Fault>;
+
+    /// Removes all that is unfinished of this key, and returns only when the store says that it is gone. Who should be
+    /// writing it still fails to finish it.
+    async fn discard_unfinished(&self, key: &str) -> Result<(), Fault>;
 
     /// Cheap check that the store answers and lets us in.
     async fn ping(&self) -> Result<(), Fault>;

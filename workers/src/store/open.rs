@@ -1,6 +1,8 @@
 //! From a store's entry in the site file to the store: one list of URL schemes, one line for each backend.
 
-use super::{Store, description, description::Description, file::FileStore, probe::Capabilities, s3::S3Store};
+use super::{
+    Store, attached::Attached, description, description::Description, file::FileStore, probe::Capabilities, s3::S3Store,
+};
 use longshore_schema::{
     fault::{Fault, code},
     site,
@@ -38,14 +40,16 @@ pub async fn open(place: &site::Store, capabilities: Option<&Capabilities>) -> R
     Ok(Opened::open(place).await?.with(capabilities.copied().unwrap_or_default()))
 }
 
-/// Opens a store that `site apply` has founded, and checks that it is that of the database with `incarnation`.
+/// Opens a store that `site apply` has founded, checks that it is that of the database with `incarnation`, and goes on
+/// checking that it stays that one.
 pub async fn attach(place: &site::Store, incarnation: Uuid) -> Result<(Arc<dyn Store>, Description), Fault> {
     let opened = Opened::open(place).await?;
     let described = description::read(&*opened.clone().with(Capabilities::default())).await;
     let named = |fault: Fault| fault.while_(format!("open store {}", place.name));
     let description = described.map_err(named)?;
     description.check_owner(incarnation).map_err(named)?;
-    Ok((opened.with(description.capabilities), description))
+    let store = Attached::new(opened.with(description.capabilities), description.clone())?;
+    Ok((Arc::new(store), description))
 }
 
 #[cfg(test)]

@@ -38,6 +38,21 @@ pub struct Capabilities {
     pub keeps_versions: bool,
 }
 
+/// What `require` asks for and no more.
+#[cfg(test)]
+pub(super) const LEAST: Capabilities = Capabilities {
+    conditional_put: false,
+    ranges: true,
+    overwrite_visible: true,
+    list_after_put: true,
+    delete_visible: true,
+    checks_sha256: false,
+    checks_md5: false,
+    checks_crc64: false,
+    multipart: false,
+    keeps_versions: false,
+};
+
 /// What tells a store that a body isn't the one that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {

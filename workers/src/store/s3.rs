@@ -176,6 +176,15 @@ impl Store for S3Store {
         }
     }
 
+    async fn unfinished(&self, _prefix: &str) -> Result<Vec<Entry>, Fault> {
+        // A body is one request, never a multipart upload: the service keeps nothing of one that broke off.
+        Ok(vec![])
+    }
+
+    async fn discard_unfinished(&self, _key: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+
     async fn ping(&self) -> Result<(), Fault> {
         // Its errors have a body, unlike those of HEAD, so they tell what is wrong.
         let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix).max_keys(1);

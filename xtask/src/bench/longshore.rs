@@ -1,4 +1,4 @@
-//! Longshore's data path as a process of its own: `workers/examples/datapath.rs`, one task each time.
+//! Longshore's data path as a process of its own: `tests/src/bench/data.rs`, one task each time.
 
 use super::{
     measure::{Cost, measure},
@@ -24,15 +24,15 @@ pub struct Done {
 
 /// Builds the program.
 pub fn build() -> Result<()> {
-    run(cargo().args(["build", "--workspace", "--all-features", "--example", "datapath"]))
+    run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore-bench"]))
 }
 
 /// With which optimisation it was built.
 pub const PROFILE: &str = "dev, longshore-workers at opt-level 3, libraries at 2";
 
 fn task(server: &Server, task: &Value) -> Result<Done> {
-    let mut command = server.command(target().join("debug/examples/datapath"));
-    let cost = measure(server, command.arg(task.to_string()))?;
+    let mut command = server.command(target().join("debug/longshore-bench"));
+    let cost = measure(server, command.arg("data").arg(task.to_string()))?;
     let said = serde_json::from_str(&cost.said).with_context(|| format!("read {:?}", cost.said))?;
     Ok(Done { cost, said })
 }

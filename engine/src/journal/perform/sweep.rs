@@ -3,11 +3,16 @@
 use crate::{database::Failed, journal::unit::Unit, packs};
 use longshore_schema::{
     ids::OperationId,
-    steps::{object::Sealed, sweep},
-    tables::{operation as operation_table, place},
+    step::Step as _,
+    steps::{
+        object::{Copy, Sealed},
+        sweep,
+    },
+    tables::{operation as operation_table, place, step},
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 impl Unit<'_> {
     /// What a sweep removes: packs that are due, and what it found of operations that are over and past saving.
@@ -18,7 +23,7 @@ impl Unit<'_> {
         let place = place.ok_or_else(|| anyhow::anyhow!("store {store} is gone"))?;
         let due = packs::begin_deleting(self.tx, self.now, place.id, 2000).await?;
         let packs = due.iter().filter_map(|it| longshore_schema::ids::PackId::of_key(&format!("packs/{}", it.id))).collect();
-        let mut chosen = sweep::Chosen { packs, objects: vec![] };
+        let mut chosen = sweep::Chosen { packs, ..sweep::Chosen::default() };
         let unknown: Vec<Sealed> = packs::unknown(self.tx, &listed.packs).await?.into_iter().cloned().collect();
         let mut owners: Vec<OperationId> = unknown.iter().map(|it| it.id.operation).collect();
         owners.extend(&listed.objects);
@@ -28,7 +33,30 @@ impl Unit<'_> {
         let settled = self.in_states(&owners, &["failed", "destroyed", "ready"]).await?;
         chosen.packs.extend(unknown.into_iter().map(|it| it.id).filter(|it| settled.contains(&it.operation)));
         chosen.objects = listed.objects.into_iter().filter(|it| over.contains(it)).collect();
+        chosen.unfinished = self.never_finished(listed.unfinished).await?;
         Ok(serde_json::to_value(chosen)?)
+    }
+
+    /// The keys of what no writer finishes: its operation has its end, or is past the attempt that wrote it.
+    async fn never_finished(&self, found: Vec<sweep::Unfinished>) -> Result<Vec<String>, Failed> {
+        let owners: Vec<OperationId> = found.iter().map(|it| it.operation).collect();
+        let settled = self.in_states(&owners, &["failed", "destroyed", "ready"]).await?;
+        let mut copies = BTreeMap::new();
+        for chunk in owners.chunks(500) {
+            let rows = step::Entity::find()
+                .filter(step::Column::OperationId.is_in(chunk.iter().map(|it| it.0)))
+                .filter(step::Column::Name.eq(Copy::NAME));
+            copies.extend(rows.all(self.tx).await?.into_iter().map(|it| (OperationId(it.operation_id), it)));
+        }
+        let is_over = |it: &sweep::Unfinished| {
+            settled.contains(&it.operation)
+                || copies.get(&it.operation).zip(it.attempt).is_some_and(|(copy, attempt)| {
+                    let out = ["sent", "running"].contains(&copy.state.as_str());
+                    let current = u32::try_from(copy.attempt).unwrap_or(0);
+                    attempt < current || (attempt == current && !out)
+                })
+        };
+        Ok(found.into_iter().filter(is_over).map(|it| it.key).collect())
     }
 
     /// Which of these operations this database knows to be in such a state. Those that it never knew are not ours to

@@ -3,6 +3,7 @@
 mod bound;
 mod damage;
 mod disk;
+mod full;
 mod incremental;
 mod readback;
 mod resume;
@@ -10,3 +11,4 @@ mod rig;
 mod shape;
 mod sparse;
 mod sweep;
+mod unfinished;

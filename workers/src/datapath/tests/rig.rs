@@ -104,6 +104,14 @@ impl Store for Watched {
         self.inner.delete(key).await
     }
 
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Entry>, Fault> {
+        self.inner.unfinished(prefix).await
+    }
+
+    async fn discard_unfinished(&self, key: &str) -> Result<(), Fault> {
+        self.inner.discard_unfinished(key).await
+    }
+
     async fn ping(&self) -> Result<(), Fault> {
         self.inner.ping().await
     }
@@ -209,6 +217,18 @@ impl Rig {
     pub(super) async fn keys(&self, prefix: &str) -> Vec<Entry> {
         let mut keys: Vec<Entry> = self.store.list(prefix).try_collect().await.unwrap();
         keys.sort_by(|a, b| a.key.cmp(&b.key));
+        keys
+    }
+
+    /// A worker is killed while it puts this.
+    pub(super) fn dies_writing(&self, key: &str) {
+        self.watched.inner.die_writing(key, &[1; 4096]);
+    }
+
+    /// The keys of what such workers left.
+    pub(super) async fn unfinished(&self) -> Vec<String> {
+        let mut keys: Vec<_> = self.store.unfinished("").await.unwrap().into_iter().map(|it| it.key).collect();
+        keys.sort();
         keys
     }
 

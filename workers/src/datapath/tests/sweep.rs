@@ -15,14 +15,14 @@ use longshore_schema::{
 };
 use std::{collections::HashMap, sync::Arc};
 
-fn context(rig: &Rig) -> Context {
+pub(super) fn context(rig: &Rig) -> Context {
     let lease = lease(OperationId::new(), 1);
     let open = OpenStore { store: rig.store.clone(), extent_size: rig.extent_size, checks_bodies: true };
     let reach = Reach { stores: HashMap::from([("main".to_owned(), open)]), ..Reach::default() };
     Context { attempt: lease.attempt(), lease, may_write: None, reach: Arc::new(reach) }
 }
 
-async fn list(rig: &Rig, older_than_s: u64, limit: u32) -> Listed {
+pub(super) async fn list(rig: &Rig, older_than_s: u64, limit: u32) -> Listed {
     sweep::list(context(rig), List { store: "main".into(), older_than_s, limit }, ()).await.unwrap()
 }
 
@@ -69,10 +69,10 @@ async fn what_is_committed_is_neither_discarded_nor_swept_until_it_is_unlinked()
     let disk = Disk::random(100_000, 1);
     let (object, copied) = rig.backup(&disk, None).await;
     assert_eq!(commit::discard(&rig.work(object, 2)).await.unwrap_err().code, code::OPERATION_WRONG_STATE);
-    let chosen = Chosen { packs: vec![], objects: vec![object] };
+    let chosen = Chosen { objects: vec![object], ..Chosen::default() };
     let fault = sweep::delete(context(&rig), Delete { store: "main".into() }, chosen).await.unwrap_err();
     assert_eq!(fault.code, code::OPERATION_WRONG_STATE);
-    assert_eq!(list(&rig, 0, 10).await, Listed { packs: vec![], objects: vec![], foreign: vec![] });
+    assert_eq!(list(&rig, 0, 10).await, Listed::default());
     assert!(rig.restore(object, &copied.root).await.unwrap() == disk.bytes);
 
     for _ in 0..2 {
@@ -113,7 +113,7 @@ async fn a_sweep_finds_what_dead_operations_left_and_removes_what_was_chosen() {
     let young = list(&rig, 3600, 10).await;
     assert_eq!((young.packs, young.objects), (vec![], vec![]));
 
-    let chosen = Chosen { packs, objects: found.objects };
+    let chosen = Chosen { packs, objects: found.objects, unfinished: vec![] };
     let removed = sweep::delete(context(&rig), Delete { store: "main".into() }, chosen.clone()).await.unwrap();
     assert_eq!(removed.keys, 4, "two packs, a root and a marker");
     let again = sweep::delete(context(&rig), Delete { store: "main".into() }, chosen).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_sweep_finds_the_pack_that_a_late_writer_put_beside_a_committed_object
 
     let found: Vec<PackId> = list(&rig, 0, 10).await.packs.into_iter().map(|pack| pack.id).collect();
     assert!(found.contains(&late), "{found:?}");
-    let chosen = Chosen { packs: found, objects: vec![] };
+    let chosen = Chosen { packs: found, ..Chosen::default() };
     sweep::delete(context(&rig), Delete { store: "main".into() }, chosen).await.unwrap();
     assert!(rig.restore(operation, &second.root).await.unwrap() == disk.bytes);
 }

@@ -5,9 +5,10 @@ use super::{
     directory::Directory,
     format, name,
     qcow2::{self, Header, Snapshot, Unusable},
+    whole,
 };
 use longshore_schema::{
-    fault::{Fault, code},
+    fault::{Fault, code, shown},
     steps::volume::Format,
 };
 use serde_json::{Value, json};
@@ -17,9 +18,14 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt},
     path::Path,
 };
+use tokio_util::sync::CancellationToken;
 
 /// Most files in one chain.
 const DEEPEST: usize = 64;
+/// How a snapshot is asked for by its id.
+const BY_ID: &str = "snapshot.id=";
+/// How many ids a fault names.
+const LISTED: usize = 10;
 /// How much of a file's beginning is kept: all that a header, its extensions and its backing name may take.
 pub(super) const START: usize = 64 << 10;
 
@@ -103,9 +109,36 @@ impl Image {
         }
     }
 
-    /// The internal snapshot of that name in the top.
-    pub(super) fn snapshot(&self, name: &str) -> Option<&Snapshot> {
-        self.members.first()?.header.as_ref()?.snapshots.iter().find(|it| it.name == name)
+    /// The internal snapshot of the top that has that name, or that id, written as QEMU does: `snapshot.id=2`. Names may
+    /// stand for several, which would make it chance which is taken.
+    pub(super) fn snapshot(&self, asked: &str) -> Result<&Snapshot, Fault> {
+        let top = self.members.first();
+        let volume = top.map_or("", |it| &it.name);
+        let all = top.and_then(|it| it.header.as_ref()).map_or(&[][..], |it| &it.snapshots);
+        let id = asked.strip_prefix(BY_ID);
+        let found: Vec<&Snapshot> = all.iter().filter(|it| it.name == asked || Some(&*it.id) == id).collect();
+        match found[..] {
+            [] => Err(Fault::permanent(code::VOLUME_MISSING, format!("{volume} has no snapshot {asked:?}"))),
+            [one] => Ok(one),
+            [..] => {
+                let ids: Vec<_> = found.iter().take(LISTED).map(|it| format!("{BY_ID}{}", shown(&it.id))).collect();
+                let (count, ids) = (found.len(), ids.join(", "));
+                let message = format!("{volume} has {count} snapshots that {asked:?} may mean; ask for one by its id: {ids}");
+                Err(Fault::permanent(code::SNAPSHOT_AMBIGUOUS, message))
+            }
+        }
+    }
+
+    /// `image.truncated` unless all that is read of the volume, or of a snapshot of it, lies within its files. Blocks.
+    pub(super) fn check_whole(&self, files: &[File], snapshot: Option<&str>, stop: &CancellationToken) -> Result<(), Fault> {
+        let past = snapshot.map(|it| self.snapshot(it)).transpose()?.map(|it| it.map);
+        for (depth, (member, file)) in self.members.iter().zip(files).enumerate() {
+            let Some(header) = &member.header else { continue };
+            let map = past.filter(|_| depth == 0).unwrap_or(header.map);
+            let checked = whole::check(file, member.stamp.length, header.layout, map, stop);
+            checked.map_err(|wrong| unusable(&member.name, wrong))?;
+        }
+        Ok(())
     }
 
     /// The volume as QEMU's block layer is to open it for reading. With `past`, a file that overlays the top's
@@ -146,18 +179,14 @@ impl Member {
         format: impl FnOnce(&[u8]) -> Result<Format, Fault>,
     ) -> Result<Option<(Member, File)>, Fault> {
         let Some(file) = directory.read(name)? else { return Ok(None) };
-        let failed = |error| Fault::transient(code::VOLUME_READ_FAILED, format!("read the header of {name}: {error}"));
+        let failed = |error| unusable(name, Unusable::Failed(error));
         let stamp = Stamp::of(&file).map_err(failed)?;
         let length = stamp.length;
         let mut start = vec![0; START.min(usize::try_from(length).unwrap_or(START))];
         file.read_exact_at(&mut start, 0).map_err(failed)?;
         let header = match format(&start)? {
             Format::Raw => None,
-            Format::Qcow2 => match qcow2::read(&file, &start, length) {
-                Ok(header) => Some(header),
-                Err(Unusable::Invalid(wrong)) => return Err(invalid(name, wrong)),
-                Err(Unusable::Failed(error)) => return Err(failed(error)),
-            },
+            Format::Qcow2 => Some(qcow2::read(&file, &start, length).map_err(|wrong| unusable(name, wrong))?),
         };
         Ok(Some((Member { name: name.to_owned(), stamp, start, header }, file)))
     }
@@ -198,6 +227,19 @@ pub(super) fn backing_of(directory: &Directory, file: &str) -> Option<String> {
     let format = |start: &[u8]| Ok(format::of_name(file).filter(|it| *it == Format::Raw).unwrap_or_else(|| looks(start)));
     let (member, _) = Member::inspect(directory, file, format).ok()??;
     backing_in(directory, member.header?.backing.as_ref()?)
+}
+
+fn unusable(name: &str, wrong: Unusable) -> Fault {
+    match wrong {
+        Unusable::Invalid(wrong) => invalid(name, wrong),
+        Unusable::CutOff { length, end } => Fault::permanent(
+            code::IMAGE_TRUNCATED,
+            format!("{name} was cut short: the file has {length} bytes, and it refers to what goes on to byte {end} at least"),
+        ),
+        Unusable::Failed(error) => {
+            Fault::transient(code::VOLUME_READ_FAILED, format!("read the header and tables of {name}: {error}"))
+        }
+    }
 }
 
 pub(super) fn invalid(volume: &str, what: impl std::fmt::Display) -> Fault {

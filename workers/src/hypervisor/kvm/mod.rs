@@ -16,6 +16,7 @@ mod scratch;
 mod tests;
 mod tied;
 mod tools;
+mod whole;
 mod writer;
 
 use super::{BlockRead, BlockWrite, Draft, Hypervisor};

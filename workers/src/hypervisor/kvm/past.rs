@@ -62,9 +62,9 @@ fn header(size: u64, l1_entries: u64) -> Vec<u8> {
 
 /// The volume's header as of the snapshot: its size and L1 table, no snapshots, no bitmaps.
 fn past_header(start: &mut [u8], snapshot: &Snapshot) {
-    start[24..32].copy_from_slice(&snapshot.size.to_be_bytes());
-    start[36..40].copy_from_slice(&snapshot.l1_entries.to_be_bytes());
-    start[40..48].copy_from_slice(&snapshot.l1_offset.to_be_bytes());
+    start[24..32].copy_from_slice(&snapshot.map.size.to_be_bytes());
+    start[36..40].copy_from_slice(&snapshot.map.l1_entries.to_be_bytes());
+    start[40..48].copy_from_slice(&snapshot.map.l1_offset.to_be_bytes());
     start[60..72].fill(0);
     if start[7] == 3 {
         start[88..96].fill(0);

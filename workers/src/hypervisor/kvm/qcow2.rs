@@ -1,4 +1,5 @@
-//! The header and the snapshot table of a qcow2 file, read and judged before any tool of QEMU's opens it.
+//! The header and the snapshot table of a qcow2 file, read and judged before any tool of QEMU's opens it. Where its
+//! clusters lie is `whole`'s to judge.
 //!
 //! Format: QEMU's `docs/interop/qcow2.rst`. All integers are big-endian.
 
@@ -12,6 +13,7 @@ const HEADER_3: usize = 104;
 /// Incompatible feature bits: dirty, corrupt, external data file, compression type, extended L2 entries.
 const CORRUPT: u64 = 1 << 1;
 const EXTERNAL_DATA: u64 = 1 << 2;
+const EXTENDED_L2: u64 = 1 << 4;
 const KNOWN: u64 = 0b11111;
 /// Header extension that names the backing file's format.
 const BACKING_FORMAT: u32 = 0xe279_2aca;
@@ -24,27 +26,49 @@ const MAX_SNAPSHOT_EXTRA: u32 = 1024;
 /// What a header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Bytes that a guest sees.
-    pub(super) size: u64,
     /// The file that lies below, as the header names it.
     pub(super) backing: Option<String>,
     /// That file's format, if the header says so.
     pub(super) backing_format: Option<String>,
     /// Internal snapshots, in the table's order.
     pub(super) snapshots: Vec<Snapshot>,
+    /// How its tables are to be read.
+    pub(super) layout: Layout,
+    /// Where the image as it is has its clusters.
+    pub(super) map: Map,
+}
+
+/// How the tables of a file are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// A cluster has 2 to the power of this many bytes: 9 to 21.
+    pub(super) cluster_bits: u32,
+    /// L2 entries have 16 bytes: a bitmap of subclusters goes with each.
+    pub(super) extended_l2: bool,
+    /// An L2 entry's lowest bit says that the cluster reads as zeros (since version 3).
+    pub(super) zero_flag: bool,
+}
+
+/// Where an image, as it is or as it was at a snapshot, has its clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Map {
+    /// Bytes that a guest sees.
+    pub(super) size: u64,
+    /// Where the L1 table is in the file.
+    pub(super) l1_offset: u64,
+    /// Entries of that table.
+    pub(super) l1_entries: u32,
 }
 
 /// One internal snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
-    /// The name that people give it.
+    /// What QEMU counts it by: unique in its file.
+    pub(super) id: String,
+    /// The name that people give it; several may have the same.
     pub(super) name: String,
-    /// Bytes that a guest saw then.
-    pub(super) size: u64,
-    /// Where its L1 table is in the file.
-    pub(super) l1_offset: u64,
-    /// Entries of that table.
-    pub(super) l1_entries: u32,
+    /// Where the image had its clusters then.
+    pub(super) map: Map,
 }
 
 /// Why a header can't be used.
@@ -52,6 +76,13 @@ pub(super) struct Snapshot {
 pub(super) enum Unusable {
     /// What is wrong with the image.
     Invalid(String),
+    /// The file ends before something that it refers to.
+    CutOff {
+        /// Where the file ends.
+        length: u64,
+        /// Where what it refers to would end.
+        end: u64,
+    },
     /// Reading the file failed.
     Failed(io::Error),
 }
@@ -87,7 +118,7 @@ pub(super) fn read(file: &File, start: &[u8], length: u64) -> Result<Header, Unu
     }
     let (l1_entries, l1_offset) = (u32_at(start, 36), u64_at(start, 40));
     let l1_bytes = u64::from(l1_entries) * 8;
-    if l1_bytes > MAX_L1_BYTES || l1_offset.checked_add(l1_bytes).is_none_or(|end| end > length.next_multiple_of(cluster)) {
+    if l1_bytes > MAX_L1_BYTES || l1_offset.checked_add(l1_bytes).is_none_or(|end| end > length) {
         return invalid("the qcow2's L1 table is outside of the file".into());
     }
     if header_length < HEADER_2 || header_length as u64 > cluster {
@@ -97,7 +128,8 @@ pub(super) fn read(file: &File, start: &[u8], length: u64) -> Result<Header, Unu
     let backing = backing_name(start, u64_at(start, 8), u32_at(start, 16)).map_err(Unusable::Invalid)?;
     let backing_format = backing_format(start, header_length).map_err(Unusable::Invalid)?;
     let snapshots = snapshots(file, u64_at(start, 64), u32_at(start, 60), size, length)?;
-    Ok(Header { size, backing, backing_format, snapshots })
+    let layout = Layout { cluster_bits, extended_l2: features & EXTENDED_L2 != 0, zero_flag: version >= 3 };
+    Ok(Header { backing, backing_format, snapshots, layout, map: Map { size, l1_offset, l1_entries } })
 }
 
 fn backing_name(start: &[u8], offset: u64, bytes: u32) -> Result<Option<String>, String> {
@@ -145,13 +177,15 @@ fn snapshots(file: &File, mut at: u64, count: u32, size: u64, length: u64) -> Re
         }
         let mut rest = vec![0; extra as usize + id_bytes + name_bytes];
         read_within(file, &mut rest, at + 40, length)?;
-        let name = String::from_utf8_lossy(&rest[extra as usize + id_bytes..]).into_owned();
+        let (id, name) = rest[extra as usize..].split_at(id_bytes);
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (id, name) = (text(id), text(name));
         // Extra data: the VM state's size, then the disk's, then more. Old images lack it and never changed their size.
         let size = if extra >= 16 { u64_at(&rest, 8) } else { size };
         if size > i64::MAX as u64 / 2 {
             return Err(absurd_snapshots());
         }
-        found.push(Snapshot { name, size, l1_offset, l1_entries });
+        found.push(Snapshot { id, name, map: Map { size, l1_offset, l1_entries } });
         at = (at + 40 + rest.len() as u64).next_multiple_of(8);
     }
     Ok(found)

@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Connections of one reader: two were quickest where one, two, four and eight were tried (`kvm-xen.md`, 1.7).
 const CONNECTIONS: usize = 2;
@@ -40,7 +41,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Inspects, exports, and inspects again: what was judged safe must be what QEMU has locked now.
+    /// Inspects, exports, and inspects again: what was judged safe must be what QEMU has locked now. Whether all of it is
+    /// there is looked at once it is locked.
     pub(super) async fn open(
         directory: PathBuf,
         backing: Backing,
@@ -58,10 +60,17 @@ impl Reader {
             .await?
         };
         let export = Export::open(volume, &node, Access::Read, CONNECTIONS, scratch).await?;
+        let stop = CancellationToken::new();
+        let _on_drop = stop.clone().drop_guard();
         let (now, files) = {
             // What it was taken for before it was locked counts: bytes that changed since may look like anything.
-            let (volume, format) = (volume.to_owned(), Some(image.format()));
-            super::blocking(move || Image::inspect(&Directory::open(&directory)?, backing, &volume, format)).await?
+            let (volume, format, snapshot) = (volume.to_owned(), Some(image.format()), snapshot.map(str::to_owned));
+            super::blocking(move || {
+                let (now, files) = Image::inspect(&Directory::open(&directory)?, backing, &volume, format)?;
+                now.check_whole(&files, snapshot.as_deref(), &stop)?;
+                Ok((now, files))
+            })
+            .await?
         };
         if now != image {
             return Err(Fault::transient(code::VOLUME_IN_USE, format!("{volume} changed while it was opened")));
@@ -108,9 +117,8 @@ fn describe(
         let node = image.node(directory, None);
         return Ok((image, node));
     };
-    let found = image.members.first().zip(image.snapshot(name));
-    let (top, found) =
-        found.ok_or_else(|| Fault::permanent(code::VOLUME_MISSING, format!("{volume} has no snapshot {name:?}")))?;
+    let found = image.snapshot(name)?;
+    let top = image.members.first().ok_or_else(|| Fault::permanent(code::INTERNAL, "an image without a file"))?;
     past::write_overlay(past, top, found)
         .map_err(|error| Fault::transient(code::VOLUME_READ_FAILED, format!("write the header of snapshot {name:?}: {error}")))?;
     let node = image.node(directory, Some(past));

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 mod hostile;
 mod life;
 mod model;
+mod whole;
 
 /// A pool in a folder of its own.
 struct Pool {

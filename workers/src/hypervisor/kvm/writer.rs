@@ -17,7 +17,7 @@ use longshore_schema::{
     steps::volume::Format,
 };
 use serde_json::json;
-use std::{path::PathBuf, process::Stdio};
+use std::{io, path::PathBuf, process::Stdio};
 use tokio::process::Command;
 
 /// QEMU's disks are whole sectors: a size that isn't is rounded up, as it would be for a guest.
@@ -73,7 +73,6 @@ impl Writer {
     }
 }
 
-/// Makes the file; a raw one is complete with that. Blocks.
 /// What attempts before this one left would take the room that this one needs.
 fn forget_earlier(directory: &std::path::Path, operation: OperationId, attempt: u32) -> Result<(), Fault> {
     let directory = Directory::open(directory)?;
@@ -85,23 +84,26 @@ fn forget_earlier(directory: &std::path::Path, operation: OperationId, attempt: 
     Ok(())
 }
 
+/// Makes the file; a raw one is complete with that. Blocks.
 fn make(directory: &std::path::Path, file: &str, size: u64, format: Format) -> Result<PathBuf, Fault> {
     let directory = Directory::open(directory)?;
     directory.unlink(file)?;
     let made = directory.create(file)?;
     match format {
         Format::Qcow2 => (),
-        Format::Raw => made.set_len(size).map_err(|error| match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Fault::transient(code::POOL_FULL, format!("set the size of a volume: {error}"))
-            }
-            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::InvalidInput => {
-                Fault::permanent(code::VOLUME_WRITE_FAILED, format!("the pool can't hold a file of {size} bytes: {error}"))
-            }
-            _ => Fault::transient(code::VOLUME_WRITE_FAILED, format!("set the size of a volume: {error}")),
-        })?,
+        Format::Raw => made.set_len(size).map_err(|error| unwritten("set the size of a volume", &error))?,
     }
     Ok(directory.path_of(file))
+}
+
+/// What the file system says where no export is in between.
+fn unwritten(doing: &str, error: &io::Error) -> Fault {
+    let message = format!("{doing}: {error}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::transient(code::POOL_FULL, message),
+        io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput => Fault::permanent(code::VOLUME_WRITE_FAILED, message),
+        _ => Fault::transient(code::VOLUME_WRITE_FAILED, message),
+    }
 }
 
 #[async_trait]
@@ -139,11 +141,29 @@ impl BlockWrite for Writer {
             Image::inspect(&directory, Backing::Refused, &draft, Some(format))?;
             let gone = || Fault::transient(code::VOLUME_WRITE_FAILED, format!("the draft {draft} is gone"));
             let file = directory.read(&draft)?.ok_or_else(gone)?;
-            file.sync_all().map_err(|error| {
-                Fault::transient(code::VOLUME_WRITE_FAILED, format!("make the draft {draft} durable: {error}"))
-            })?;
+            file.sync_all().map_err(|error| unwritten(&format!("make the draft {draft} durable"), &error))?;
             directory.sync()
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_schema::fault::Class;
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_file_system_that_is_full_when_it_is_to_keep_its_word_is_a_full_pool() {
+        for (errno, code, class) in [
+            (Errno::NOSPC, code::POOL_FULL, Class::Transient),
+            (Errno::DQUOT, code::POOL_FULL, Class::Transient),
+            (Errno::FBIG, code::VOLUME_WRITE_FAILED, Class::Permanent),
+            (Errno::IO, code::VOLUME_WRITE_FAILED, Class::Transient),
+        ] {
+            let fault = unwritten("make the draft durable", &errno.into());
+            assert!(fault.code == code && fault.class == class, "{fault}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! the system's errors mean for a store.
 
 use crate::store::Entry;
-use longshore_schema::fault::{Fault, code};
+use longshore_schema::fault::{Class, Fault, code};
 use rustix::{
     fs::{Access, AtFlags, FileType, Mode, OFlags, Stat},
     io::Errno,
@@ -86,6 +86,11 @@ impl Root {
             return Err(Fault::transient(code::STORE_UNAVAILABLE, format!("{}: {why}", doing())));
         }
         Ok(())
+    }
+
+    /// The same, for a request: the worker opens it anew when it looks again, and the step is tried again.
+    pub(super) fn check_still(&self) -> Result<(), Fault> {
+        self.check_same().map_err(|fault| Fault { class: Class::Transient, ..fault })
     }
 
     /// The same, and it can be read and written.

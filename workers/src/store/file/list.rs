@@ -21,7 +21,7 @@ pub(super) fn list(root: Arc<Root>, prefix: String) -> BoxStream<'static, Result
     let start = stream::once(async move {
         let (found, entries) = mpsc::channel(AHEAD);
         tokio::task::spawn_blocking(move || {
-            if let Err(fault) = walk(&root, &prefix, &found) {
+            if let Err(fault) = root.check_still().and_then(|()| walk(&root, &prefix, &found)) {
                 let _ = found.blocking_send(Err(fault));
             }
         });

@@ -55,6 +55,43 @@ async fn old_temporary_files_go_and_young_ones_stay() {
 }
 
 #[tokio::test]
+async fn what_a_dead_writer_left_is_told_by_its_key_and_removed_alone() {
+    let (directory, store) = store().await;
+    for (key, body) in [("packs/a/1-0", &b"12345"[..]), ("packs/a/1-0", b"1"), ("packs/a/1-1", b""), ("packs/b/1-0", b"12")] {
+        store.die_writing(key, body);
+    }
+    std::fs::write(directory.path().join(".tmp/strange"), "x").unwrap();
+    let found = async |prefix: &str| {
+        let found = store.unfinished(prefix).await.unwrap();
+        let mut found: Vec<_> = found.into_iter().map(|it| (it.key, it.bytes)).collect();
+        found.sort();
+        found
+    };
+    let named = |key: &str, bytes| (key.to_owned(), bytes);
+    let a = [named("packs/a/1-0", 1), named("packs/a/1-0", 5), named("packs/a/1-1", 0)];
+    assert_eq!(found("packs/a/").await, a);
+    assert_eq!(found("").await.len(), 4);
+    assert_eq!(keys(&store, "").await, [""; 0], "it isn't listed");
+    assert_eq!(store.head("packs/a/1-0").await.unwrap(), None);
+    store.discard_unfinished("packs/a/1-0").await.unwrap();
+    store.discard_unfinished("packs/a/1-0").await.unwrap();
+    assert_eq!(found("").await, [named("packs/a/1-1", 0), named("packs/b/1-0", 2)]);
+    assert!(directory.path().join(".tmp/strange").exists());
+}
+
+#[tokio::test]
+async fn a_writer_whose_file_was_discarded_does_not_finish_it() {
+    let (directory, store) = store().await;
+    for mode in [PutMode::Create, PutMode::Replace] {
+        let written = temporary::Temporary::new(&store.root, "packs/a/1-0").unwrap();
+        store.discard_unfinished("packs/a/1-0").await.unwrap();
+        let fault = written.place(&store.root, "packs/a/1-0", mode).err().unwrap();
+        assert_eq!(fault.code, code::STORE_UNAVAILABLE, "{fault}");
+        assert!(!directory.path().join("packs/a/1-0").exists());
+    }
+}
+
+#[tokio::test]
 async fn no_symbolic_link_is_followed() {
     let (directory, store) = store().await;
     let outside = tempfile::tempdir().unwrap();

@@ -13,21 +13,11 @@ const SECRET: &str = "a-secret-that-nobody-prints";
 const SDK_TRIES: usize = 4;
 
 fn place(endpoint: &str, access_key: &str, secret_key: &str) -> site::Store {
-    site::Store {
-        name: "s3-test".to_owned(),
-        url: "s3://longshore-test/pre/fix".to_owned(),
-        endpoint: Some(endpoint.to_owned()),
-        signing_region: None,
-        path_style: true,
-        region: Some("r1".to_owned()),
-        zone: None,
-        extent_size: None,
-        capacity: site::Size(1 << 40),
-        overcommit: 1.0,
-        threshold: 0.95,
-        grace_s: 3600,
-        credentials: Some(site::Credentials { access_key: access_key.to_owned(), secret_key: secret_key.to_owned() }),
-    }
+    let place = serde_json::json!({
+        "name": "s3-test", "url": "s3://longshore-test/pre/fix", "endpoint": endpoint, "path_style": true, "region": "r1",
+        "capacity": 1_u64 << 40, "credentials": {"access_key": access_key, "secret_key": secret_key},
+    });
+    serde_json::from_value(place).unwrap()
 }
 
 /// A store whose service answers as `script` says.

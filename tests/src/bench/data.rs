@@ -1,5 +1,5 @@
-//! The data path alone, as a program: what `cargo xtask bench data` measures. It goes the product's way (`qemu-nbd`,
-//! S3, commit with read-back) without engine and broker. One task as JSON in the argument, one line of JSON as answer.
+//! The data path alone: what `cargo xtask bench data` measures. It goes the product's way (`qemu-nbd`, S3, commit with
+//! read-back) without engine and broker. One task as JSON, one line of JSON as answer.
 
 use futures::TryStreamExt;
 use longshore_schema::{
@@ -53,11 +53,9 @@ enum Limit {
     Zstd,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let task = std::env::args().nth(1).ok_or_else(|| anyhow::anyhow!("one task as JSON"))?;
-    println!("{}", perform(serde_json::from_str(&task)?).await?);
-    Ok(())
+/// Does one task, as `xtask/src/bench/longshore.rs` writes it.
+pub async fn run(task: &str) -> anyhow::Result<Value> {
+    Ok(perform(serde_json::from_str(task)?).await?)
 }
 
 async fn perform(task: Task) -> Result<Value, Fault> {
