@@ -1,12 +1,13 @@
 //! A proxy before an S3 server that does to requests what networks and overloaded stores do: it answers in the
-//! server's place, cuts, loses, shortens, damages or holds back. It passes `Host` on as it came, which is what the
-//! client has signed, so the server believes the signatures. One request for each connection.
+//! server's place, cuts, loses, shortens, damages or holds back. It counts the bytes that it passes on. It passes `Host`
+//! on as it came, which is what the client has signed, so the server believes the signatures. One request for each
+//! connection.
 
 use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
@@ -46,6 +47,8 @@ pub enum Mischief {
     FlipAnswer,
     /// Taken whole, and passed on when the proxy is told to behave; the client needn't be there any more.
     Hold,
+    /// The same, unless the client is gone by then: what was on its way is lost with it.
+    HoldForClient,
 }
 
 /// Which requests it is done to.
@@ -71,6 +74,8 @@ struct Script {
     rules: Mutex<Vec<Rule>>,
     /// How often something was done.
     done: AtomicUsize,
+    /// Method, path and bytes of every request that was passed on whole.
+    passed: Mutex<Vec<(String, String, usize)>>,
     /// Changes when the proxy is told to behave.
     behaves: watch::Sender<()>,
 }
@@ -88,8 +93,13 @@ impl Proxy {
         let server = server.strip_prefix("http://").and_then(|it| it.parse().ok()).expect("a server at http://ADDRESS:PORT");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("a bound port"));
-        let script = Script { server, rules: Mutex::default(), done: AtomicUsize::new(0), behaves: watch::channel(()).0 };
-        let script = Arc::new(script);
+        let script = Arc::new(Script {
+            server,
+            rules: Mutex::default(),
+            done: AtomicUsize::new(0),
+            passed: Mutex::default(),
+            behaves: watch::channel(()).0,
+        });
         let shared = script.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -103,18 +113,24 @@ impl Proxy {
 
     /// Adds a rule. The first that fits decides.
     pub fn play(&self, rule: Rule) {
-        self.script.rules().push(rule);
+        locked(&self.script.rules).push(rule);
     }
 
     /// Forgets all rules, and passes on what was held.
     pub fn behave(&self) {
-        self.script.rules().clear();
+        locked(&self.script.rules).clear();
         self.script.behaves.send_replace(());
     }
 
     /// How often something was done to a request.
     pub fn done(&self) -> usize {
         self.script.done.load(SeqCst)
+    }
+
+    /// The bytes of all requests with this method and this in their path that were passed on to the server.
+    pub fn passed(&self, method: &str, part: &str) -> usize {
+        let passed = locked(&self.script.passed);
+        passed.iter().filter(|it| it.0 == method && it.1.contains(part)).map(|it| it.2).sum()
     }
 }
 
@@ -125,15 +141,10 @@ impl Drop for Proxy {
 }
 
 impl Script {
-    fn rules(&self) -> std::sync::MutexGuard<'_, Vec<Rule>> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What is to be done to this request.
     fn decide(&self, request: &Message) -> Option<Mischief> {
-        let mut rules = self.rules();
-        let (method, path) = request.head.split_once(' ')?;
-        let path = path.split(' ').next()?;
+        let mut rules = locked(&self.rules);
+        let (method, path) = request.target()?;
         for rule in rules.iter_mut() {
             if !(rule.method.is_empty() || rule.method == method) || !path.contains(rule.part) || rule.times == 0 {
                 continue;
@@ -186,16 +197,32 @@ impl Script {
                 let answer = self.ask(&request).await?;
                 client.write_all(&answer.bytes()).await
             }
+            Some(Mischief::HoldForClient) => {
+                tokio::select! {
+                    biased;
+                    // It has asked, and says no more until it is answered.
+                    _ = client.read_u8() => return Ok(()),
+                    told = told.changed() => if told.is_err() { return Ok(()) },
+                }
+                client.write_all(&self.ask(&request).await?.bytes()).await
+            }
         }
     }
 
     /// The server's answer, whole.
     async fn ask(&self, request: &Message) -> io::Result<Message> {
+        if let Some((method, path)) = request.target() {
+            locked(&self.passed).push((method.to_owned(), path.to_owned(), request.body.len()));
+        }
         let mut server = TcpStream::connect(self.server).await?;
         server.write_all(&request.bytes()).await?;
         let answer = Message::read(&mut server, Body::UntilTheEnd).await?;
         answer.ok_or_else(|| io::Error::other("the server gave no answer"))
     }
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long a body is.
@@ -253,6 +280,12 @@ impl Message {
         let lines = self.head.split("\r\n").map(|line| if names(line, "content-length") { &length } else { line });
         let head = lines.collect::<Vec<_>>().join("\r\n");
         Message { head, body: self.body }
+    }
+
+    /// A request's method and path.
+    fn target(&self) -> Option<(&str, &str)> {
+        let (method, rest) = self.head.split_once(' ')?;
+        Some((method, rest.split(' ').next()?))
     }
 
     fn bytes(&self) -> Vec<u8> {

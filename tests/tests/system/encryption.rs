@@ -40,11 +40,10 @@ async fn a_broker_over_tls_carries_everything_and_is_refused_under_another_autho
     let trusted = folder.path().join("right.pem").display().to_string();
     let setup = Setup { amqp: Some(broker.tls_url()), environment: vec![("SSL_CERT_FILE", trusted)], ..Setup::default() };
     let cloud = Cloud::start(setup).await;
-    let bytes = noise(1, 4 << 20);
-    make_volume(&cloud.volume("disk"), "raw", &bytes);
+    make_volume(&cloud.volume("disk"), "raw", &noise(1, 4 << 20));
     let id = cloud.submit("backup-snapshot", &backup_body("disk", None));
     cloud.ready(&id).await;
-    cloud.restores(&id, &bytes).await;
+    cloud.restores(&id).await;
 
     for wrong in [folder.path().join("wrong.pem"), folder.path().join("none.pem")] {
         let mut command = cloud.command(&["cancel", &id]);

@@ -1,14 +1,20 @@
 //! Bad input gets its own fault and changes nothing; damage is found and never becomes bytes of a volume.
 
-use crate::rig::{Options, Parts, Rig, backup_body, make_volume, noise, restore_body};
+use crate::{
+    meddler::{Failing, Meddler},
+    rig::{Options, Parts, Rig, backup_body, content, make_volume, noise, restore_body},
+};
+use bytes::Bytes;
 use longshore_courier::Properties;
 use longshore_schema::{
-    fault::Fault,
+    fault::{Fault, code},
     ids::OperationId,
     site::{Pool, Store},
+    step::Way,
+    steps::volume::{Format, Identity, Measured},
 };
 use longshore_workers::{
-    hypervisor::Hypervisor,
+    hypervisor::{BlockRead, BlockWrite, Draft, Extent, Hypervisor},
     opener::HostOpener,
     reach::Opener,
     steps::OpenStore,
@@ -19,6 +25,7 @@ use longshore_workers::{
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::sync::{Notify, watch};
 
 async fn refused(rig: &Rig, kind: &str, body: Value) -> String {
     let reply = rig.submit(kind, body).await;
@@ -97,7 +104,8 @@ async fn a_missing_volume_or_snapshot_or_a_bad_image_fails_and_leaves_nothing() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_of_that_name_is_never_replaced() {
-    let rig = Rig::new(Parts::Embedded).await;
+    let meddler = Meddler::new();
+    let rig = Rig::with(Options { between: Some(meddler.clone()), ..Options::new(Parts::Embedded) }).await;
     make_volume(&rig.volume("disk"), "raw", &noise(1, 1 << 20));
     let backup = rig.backup("disk", None).await;
     std::fs::write(rig.volume("mine"), b"precious").unwrap();
@@ -110,14 +118,15 @@ async fn a_volume_of_that_name_is_never_replaced() {
     assert_eq!(fails(&rig, "create-volume", restore_body(backup.id, "mine", "qcow2")).await, "volume.exists");
     assert_eq!(fails(&rig, "create-volume", restore_body(backup.id, "free", "qcow2")).await, "object.missing");
     std::fs::rename(&away, &there).unwrap();
-    // Two at once: the second is told who is first, or finds the volume there.
+    // While one makes it, another is told; afterwards it is there.
+    meddler.hold("volume.write", Way::Do);
     let first = rig.accepted("create-volume", restore_body(backup.id, "new", "qcow2")).await;
-    let second = rig.submit("create-volume", restore_body(backup.id, "new", "raw")).await;
-    assert_eq!(rig.in_state(first, "ready").await.state, "ready");
-    match second.operation {
-        None => assert_eq!(second.fault.unwrap().code, "volume.claimed"),
-        Some(second) => assert_eq!(rig.in_state(second, "failed").await.fault.unwrap().code, "volume.exists"),
-    }
+    meddler.reached().await;
+    assert_eq!(refused(&rig, "create-volume", restore_body(backup.id, "new", "raw")).await, "volume.claimed");
+    meddler.let_go();
+    rig.in_state(first, "ready").await;
+    assert_eq!(fails(&rig, "create-volume", restore_body(backup.id, "new", "raw")).await, "volume.exists");
+    assert!(content(&rig.volume("new"), "qcow2") == noise(1, 1 << 20));
     rig.assert_clean().await;
     rig.end().await;
 }
@@ -219,30 +228,128 @@ async fn a_full_store_refuses_or_lets_wait_and_the_waiting_go_on_when_there_is_r
     rig.end().await;
 }
 
-/// An image that is open stays readable without its name, so a copy may still end well; a part of it never counts.
+/// Where reading a volume stops until it is let go: far enough that a pack was stored, not so far that all was read.
+const HELD: u64 = 36 << 20;
+
+/// Opens pools whose volumes are read up to `HELD` only, until the gate opens.
+struct Holding(Arc<Gate>);
+
+#[derive(Default)]
+struct Gate {
+    reached: Notify,
+    open: watch::Sender<bool>,
+}
+
+struct HeldPool(Arc<dyn Hypervisor>, Arc<Gate>);
+
+struct HeldReader(Box<dyn BlockRead>, Arc<Gate>);
+
+#[async_trait::async_trait]
+impl Opener for Holding {
+    async fn pool(&self, pool: &Pool) -> Result<Arc<dyn Hypervisor>, Fault> {
+        Ok(Arc::new(HeldPool(HostOpener.pool(pool).await?, self.0.clone())))
+    }
+
+    async fn store(&self, store: &Store, incarnation: uuid::Uuid) -> Result<OpenStore, Fault> {
+        HostOpener.store(store, incarnation).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Hypervisor for HeldPool {
+    async fn measure(&self, volume: &str, snapshot: Option<&str>, format: Option<Format>) -> Result<Measured, Fault> {
+        self.0.measure(volume, snapshot, format).await
+    }
+
+    async fn reader(&self, volume: &str, snapshot: Option<&str>, format: Option<Format>) -> Result<Box<dyn BlockRead>, Fault> {
+        let reader = self.0.reader(volume, snapshot, format).await?;
+        Ok(Box::new(HeldReader(reader, self.1.clone())))
+    }
+
+    async fn check_free(&self, draft: &Draft) -> Result<(), Fault> {
+        self.0.check_free(draft).await
+    }
+
+    async fn writer(&self, draft: &Draft, size: u64, format: Format) -> Result<Box<dyn BlockWrite>, Fault> {
+        self.0.writer(draft, size, format).await
+    }
+
+    async fn publish(&self, draft: &Draft) -> Result<Identity, Fault> {
+        self.0.publish(draft).await
+    }
+
+    async fn discard(&self, operation: OperationId) -> Result<(), Fault> {
+        self.0.discard(operation).await
+    }
+
+    async fn remove(&self, volume: &str, operation: OperationId, identity: Option<&Identity>) -> Result<(), Fault> {
+        self.0.remove(volume, operation, identity).await
+    }
+
+    async fn ping(&self) -> Result<(), Fault> {
+        self.0.ping().await
+    }
+}
+
+#[async_trait::async_trait]
+impl BlockRead for HeldReader {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    async fn extents(&self, offset: u64, bytes: u64) -> Result<Vec<Extent>, Fault> {
+        self.0.extents(offset, bytes).await
+    }
+
+    async fn read(&self, offset: u64, bytes: u32) -> Result<Bytes, Fault> {
+        if offset >= HELD {
+            self.1.reached.notify_one();
+            let mut open = self.1.open.subscribe();
+            open.wait_for(|open| *open).await.unwrap();
+        }
+        self.0.read(offset, bytes).await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), Fault> {
+        self.0.close().await
+    }
+}
+
+/// An image that is open stays readable without its name.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_that_vanishes_while_it_is_copied_is_copied_whole_or_not_at_all() {
-    let rig = Rig::new(Parts::Embedded).await;
-    let bytes = noise(1, 256 << 20);
+async fn a_volume_that_vanishes_while_it_is_copied_is_copied_whole() {
+    let gate = Arc::new(Gate::default());
+    let mut options = Options { opener: Some(Arc::new(Holding(gate.clone()))), calm: true, ..Options::new(Parts::Embedded) };
+    // No second attempt, which wouldn't find it.
+    options.config.lease_s = 60;
+    let rig = Rig::with(options).await;
+    let bytes = noise(1, 40 << 20);
     make_volume(&rig.volume("disk"), "raw", &bytes);
     let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
-    rig.until("something is stored", async || rig.keys().await.keys().any(|it| it.starts_with("packs/")).then_some(())).await;
+    gate.reached.notified().await;
+    rig.until("a pack is stored", async || rig.keys().await.keys().any(|it| it.starts_with("packs/")).then_some(())).await;
     std::fs::remove_file(rig.volume("disk")).unwrap();
-    let ended = rig
-        .until("it ends", async || {
-            let view = rig.show(id).await;
-            ["ready", "failed"].contains(&view.state.as_str()).then_some(view)
-        })
-        .await;
-    if ended.state == "ready" {
-        rig.restore(id, "new", "raw").await;
-        assert!(crate::rig::content(&rig.volume("new"), "raw") == bytes);
-    } else {
-        assert_eq!(ended.fault.unwrap().code, "volume.missing");
-        assert_eq!(rig.keys().await.into_keys().filter(|it| !it.contains("aborted")).collect::<Vec<_>>(), ["store.json"]);
-    }
-    // The next one is told.
-    assert_eq!(fails(&rig, "backup-snapshot", backup_body("disk", None)).await, "volume.missing");
+    gate.open.send_replace(true);
+    rig.in_state(id, "ready").await;
+    rig.restore(id, "new", "raw").await;
+    assert!(content(&rig.volume("new"), "raw") == bytes);
+    assert_eq!(fails(&rig, "backup-snapshot", backup_body("disk", None)).await, "volume.missing", "the next one is told");
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_vanishes_between_two_attempts_fails_its_copy_and_nothing_stays_stored() {
+    let meddler = Meddler::new();
+    let fault = Fault::transient(code::STORE_UNAVAILABLE, "the test's network is away");
+    *meddler.fails.lock().unwrap() = Some(Failing { step: "object.copy".into(), way: Way::Do, after: true, fault });
+    let rig = Rig::with(Options { between: Some(meddler), ..Options::new(Parts::Embedded) }).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 2 << 20));
+    let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
+    rig.until("a pack is stored", async || rig.keys().await.keys().any(|it| it.starts_with("packs/")).then_some(())).await;
+    std::fs::remove_file(rig.volume("disk")).unwrap();
+    assert_eq!(rig.in_state(id, "failed").await.fault.unwrap().code, "volume.missing");
+    assert_eq!(rig.keys().await.into_keys().filter(|it| !it.contains("aborted")).collect::<Vec<_>>(), ["store.json"]);
     rig.assert_clean().await;
     rig.end().await;
 }

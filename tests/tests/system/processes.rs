@@ -1,9 +1,9 @@
-//! The real program, as processes: a client in another language, and the death of each part in the middle of a
-//! copy, or its sleep for longer than its lease.
+//! The real program, as processes: a client in another language, the death of each part in the middle of a copy, and
+//! a worker that sleeps for longer than its lease.
 
 use crate::{
-    cloud::{Cloud, Setup, WORKER},
-    rig::{make_volume, noise},
+    cloud::{Cloud, Setup, WORKER, restore_body},
+    rig::{backup_body, files, make_volume, noise, tool},
 };
 use longshore_engine::database::Database;
 use longshore_schema::tables::{claim, hold, pack};
@@ -14,42 +14,97 @@ use longshore_tests::{
 };
 use rustix::process::Signal;
 use sea_orm::EntityTrait;
-use serde_json::json;
-use std::{collections::BTreeSet, process::Command};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt,
+    process::Command,
+};
 
-/// Large enough that a copy is still under way when its first pack is there.
-const LARGE: usize = 384 << 20;
+/// Three packs: two full ones, and the rest.
+const LARGE: usize = 80 << 20;
+/// Less than any pack of a volume's content: what pages and footers may come to, all together.
+const BESIDES: usize = 1 << 20;
+/// In the paths of a first attempt's packs but for its first, and in no other.
+const FIRST_ATTEMPTS: [&str; 3] = ["/1-1", "/1-2", "/1-3"];
+
+/// The shortest lease, for those that wait for its end.
+fn short_lease() -> Setup {
+    Setup { engine: vec!["--lease-s", "5"], ..Setup::default() }
+}
+
+/// Engine and worker before a store that may be told to hold requests back.
+async fn behind_a_proxy(setup: Setup) -> (Proxy, Cloud) {
+    let proxy = Proxy::start(&Services::from_env().s3_endpoint).await;
+    let cloud = Cloud::start(Setup { endpoint: Some(proxy.endpoint.clone()), ..setup }).await;
+    (proxy, cloud)
+}
+
+/// A backup of `disk` of which one pack is in the store, and the others of this attempt are on their way, where they are
+/// held until the proxy is told to behave.
+async fn half_way(proxy: &Proxy, cloud: &Cloud, what: Mischief) -> (String, BTreeMap<String, i64>) {
+    make_volume(&cloud.volume("disk"), "raw", &noise(1, LARGE));
+    for part in FIRST_ATTEMPTS {
+        proxy.play(Rule::always("PUT", part, what));
+    }
+    let id = cloud.submit("backup-snapshot", &backup_body("disk", None));
+    let stored = cloud
+        .until("a pack is stored, and two more and one of pages are on their way", async |it| {
+            let packs = it.packs().await;
+            (!packs.is_empty() && proxy.done() == 3).then_some(packs)
+        })
+        .await;
+    assert_eq!(cloud.show(&id)["state"], "copying");
+    let sealed = stored.values().sum::<i64>() as usize;
+    assert!(stored.len() == 1 && (32 << 20..LARGE / 2).contains(&sealed), "{stored:?}");
+    assert!(cloud.stored(&format!("prefix/objects/{id}/")).await.is_empty(), "it has a root already");
+    (id, stored)
+}
+
+/// The backup is Ready, what was stored at the death was neither replaced nor sent again, and it restores bit for bit.
+async fn whole(proxy: &Proxy, cloud: &Cloud, id: &str, stored: &BTreeMap<String, i64>) -> Value {
+    let view = cloud.ready(id).await;
+    let packs = cloud.packs().await;
+    for (key, length) in stored {
+        assert_eq!(packs.get(key), Some(length), "{key} was replaced or removed");
+    }
+    let put = proxy.passed("PUT", "/packs/");
+    assert!((LARGE..LARGE + BESIDES).contains(&put), "{put} bytes were put for a volume of {LARGE}");
+    cloud.restores(id).await;
+    view
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_while_copying_costs_nothing_that_was_stored() {
-    let mut cloud = Cloud::start(Setup::default()).await;
-    let bytes = noise(1, LARGE);
-    let (id, stored) = cloud.half_way(&bytes).await;
+    let (proxy, mut cloud) = behind_a_proxy(short_lease()).await;
+    let (id, stored) = half_way(&proxy, &cloud, Mischief::HoldForClient).await;
     cloud.kill("worker");
-    assert_eq!(cloud.show(&id)["state"], "copying");
+    proxy.behave();
+    assert_eq!(cloud.packs().await, stored, "what was on its way died with the worker");
     cloud.run("worker", WORKER);
-    cloud.whole(&id, &stored, &bytes).await;
+    let view = whole(&proxy, &cloud, &id, &stored).await;
+    assert!(view["output"]["resumed"].as_u64() >= Some(32 << 20), "{view:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_killed_while_copying_is_not_missed() {
-    let mut cloud = Cloud::start(Setup::default()).await;
-    let bytes = noise(2, LARGE);
-    let (id, stored) = cloud.half_way(&bytes).await;
+    let (proxy, mut cloud) = behind_a_proxy(Setup::default()).await;
+    let (id, stored) = half_way(&proxy, &cloud, Mischief::HoldForClient).await;
     cloud.kill("engine");
+    proxy.behave();
     cloud.run_engine("engine", &[]);
-    cloud.whole(&id, &stored, &bytes).await;
+    whole(&proxy, &cloud, &id, &stored).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_while_copying_is_waited_for() {
     let broker = Broker::start().await;
-    let cloud = Cloud::start(Setup { amqp: Some(broker.url()), ..Setup::default() }).await;
-    let bytes = noise(3, LARGE);
-    let (id, stored) = cloud.half_way(&bytes).await;
+    let (proxy, cloud) = behind_a_proxy(Setup { amqp: Some(broker.url()), ..Setup::default() }).await;
+    let (id, stored) = half_way(&proxy, &cloud, Mischief::HoldForClient).await;
     broker.kill().await;
+    proxy.behave();
     broker.start_again().await;
-    cloud.whole(&id, &stored, &bytes).await;
+    whole(&proxy, &cloud, &id, &stored).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,52 +128,102 @@ async fn a_python_program_runs_the_main_job_over_the_broker() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}\n{}", String::from_utf8_lossy(&output.stderr), cloud.logs());
     let (disk, new) = (cloud.volume("disk"), cloud.volume("new"));
-    crate::rig::tool("qemu-img", &["compare", disk.to_str().unwrap(), new.to_str().unwrap()]);
+    tool("qemu-img", &["compare", disk.to_str().unwrap(), new.to_str().unwrap()]);
 }
 
-/// The late one's pack is held back on its way to the store, and comes when the object is long Ready.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_wakes_after_its_lease_changes_nothing_that_is_read() {
-    let proxy = Proxy::start(&Services::from_env().s3_endpoint).await;
-    let setup = Setup { endpoint: Some(proxy.endpoint.clone()), engine: vec!["--lease-s", "5"], ..Setup::default() };
-    let mut cloud = Cloud::start(setup).await;
-    cloud.kill("worker");
-    cloud.run("worker", &[WORKER, &["--log", "info"]].concat());
-    let bytes = noise(5, 160 << 20);
-    proxy.play(Rule { skip: 1, times: 1, ..Rule::always("PUT", "/packs/", Mischief::Hold) });
-    let (id, stored) = cloud.half_way(&bytes).await;
-    cloud.until("a pack is on its way", async |_| (proxy.done() == 1).then_some(())).await;
+/// Sends the worker to sleep, and lets another one finish the operation. What is shown of it then.
+async fn sleeps_while_another_finishes(cloud: &mut Cloud, id: &str) -> String {
     cloud.signal("worker", Signal::STOP);
-    assert_eq!(cloud.show(&id)["state"], "copying");
+    assert_eq!(cloud.show(id)["state"], "copying");
     cloud.run("second", &[WORKER, &["--id", "h1-second"]].concat());
-    cloud.ready(&id).await;
-    let (packs, history) = (cloud.packs().await, cloud.say(&["history", &id, "--json"]));
+    cloud.ready(id).await;
+    cloud.say(&["history", id, "--json"])
+}
 
-    proxy.behave();
-    let late = cloud
-        .until("the late pack is stored", async |it| it.packs().await.into_keys().find(|key| !packs.contains_key(key)))
-        .await;
-    assert!(late.contains(&format!("{id}/1-")) && !stored.contains_key(&late), "{late}");
+/// Wakes the worker, and returns once it has given up and all that it says was taken.
+async fn wakes(cloud: &Cloud) {
     cloud.signal("worker", Signal::CONT);
     cloud.until("the late worker gives up", async |it| it.log("worker").contains("lease.lost").then_some(())).await;
     cloud
         .until("its reports are taken", async |it| {
             let workers = it.say(&["workers", "--json"]);
-            let found = workers.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let found = workers.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             found.into_iter().any(|it| it["worker"] == "h1-kvm" && it["silent_s"].as_f64() < Some(3.0)).then_some(())
         })
         .await;
+}
+
+/// A worker that says when it gives an attempt up.
+async fn talkative(cloud: &mut Cloud) {
+    cloud.kill("worker");
+    cloud.run("worker", &[WORKER, &["--log", "info"]].concat());
+}
+
+/// No operation holds anything.
+async fn assert_nothing_is_held(database: &Database) {
+    assert_eq!(claim::Entity::find().all(database.read()).await.unwrap(), []);
+    assert_eq!(hold::Entity::find().all(database.read()).await.unwrap(), []);
+}
+
+/// The late one's packs are held back on their way to the store, and come when the object is long Ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_wakes_after_its_lease_changes_nothing_that_is_read() {
+    let (proxy, mut cloud) = behind_a_proxy(short_lease()).await;
+    talkative(&mut cloud).await;
+    let (id, _) = half_way(&proxy, &cloud, Mischief::Hold).await;
+    let history = sleeps_while_another_finishes(&mut cloud, &id).await;
+    let (packs, objects) = (cloud.packs().await, cloud.stored("prefix/objects/").await);
+    proxy.behave();
+    let late = cloud
+        .until("the late packs are stored", async |it| {
+            let late: Vec<_> = it.packs().await.into_keys().filter(|key| !packs.contains_key(key)).collect();
+            (late.len() == 3).then_some(late)
+        })
+        .await;
+    assert!(late.iter().all(|key| key.contains(&format!("{id}/1-"))), "{late:?}");
+    wakes(&cloud).await;
     assert_eq!(cloud.say(&["history", &id, "--json"]), history);
+    assert_eq!(cloud.stored("prefix/objects/").await, objects);
 
     let swept = cloud.submit("sweep-store", &json!({"store": "main"}));
     cloud.ready(&swept).await;
+    assert_eq!(cloud.packs().await, packs, "what came late, and only that, was swept");
     let database = Database::connect(&cloud.database).await.unwrap();
     let rows = pack::Entity::find().all(database.read()).await.unwrap();
     let rows: BTreeSet<String> = rows.into_iter().map(|it| format!("prefix/packs/{}", it.id)).collect();
-    assert_eq!(cloud.packs().await.into_keys().collect::<BTreeSet<_>>(), rows, "the store has what the database knows");
+    assert_eq!(packs.into_keys().collect::<BTreeSet<_>>(), rows, "the store has what the database knows");
     let verified = cloud.submit("verify-object", &json!({"object": id}));
     cloud.ready(&verified).await;
-    cloud.restores(&id, &bytes).await;
-    assert_eq!(claim::Entity::find().all(database.read()).await.unwrap(), []);
-    assert_eq!(hold::Entity::find().all(database.read()).await.unwrap(), []);
+    cloud.restores(&id).await;
+    assert_nothing_is_held(&database).await;
+}
+
+/// Some of the volume is written; the rest is held back on its way from the store, and comes when the volume is long Ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_wakes_in_the_middle_of_a_restore_changes_nothing_that_is_read() {
+    let (proxy, mut cloud) = behind_a_proxy(short_lease()).await;
+    talkative(&mut cloud).await;
+    make_volume(&cloud.volume("disk"), "raw", &noise(1, 40 << 20));
+    let backup = cloud.submit("backup-snapshot", &backup_body("disk", None));
+    cloud.ready(&backup).await;
+    // Pages and some of the content come, one piece of it doesn't.
+    proxy.play(Rule { skip: 3, times: 1, ..Rule::always("GET", "/packs/", Mischief::Hold) });
+    let made = cloud.submit("create-volume", &restore_body(&backup, "new"));
+    let draft = format!(".longshore-{made}-1.draft");
+    let written = |cloud: &Cloud| cloud.volume(&draft).metadata().map_or(0, |it| it.blocks() * 512);
+    cloud.until("some of it is written", async |it| (proxy.done() == 1 && written(it) > 0).then_some(())).await;
+    let history = sleeps_while_another_finishes(&mut cloud, &made).await;
+    cloud.assert_restored();
+    let identity = |cloud: &Cloud| cloud.volume("new").metadata().map(|it| (it.ino(), it.mtime_nsec(), it.size())).unwrap();
+    let finished = identity(&cloud);
+
+    proxy.behave();
+    wakes(&cloud).await;
+    assert_eq!(cloud.say(&["history", &made, "--json"]), history);
+    assert_eq!(identity(&cloud), finished);
+    cloud.assert_restored();
+    let left: BTreeSet<_> = files(&cloud.dir.path().join("pool")).into_iter().collect();
+    assert_eq!(left, BTreeSet::from(["disk".to_owned(), "new".to_owned()]), "a draft is left");
+    cloud.ready(&cloud.submit("verify-object", &json!({"object": backup}))).await;
+    assert_nothing_is_held(&Database::connect(&cloud.database).await.unwrap()).await;
 }

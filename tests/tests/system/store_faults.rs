@@ -11,6 +11,7 @@ use longshore_tests::{
 use sea_orm::EntityTrait;
 use serde_json::json;
 
+const SERVER_ERROR: Mischief = Mischief::Answer(500, "InternalError");
 const SLOW_DOWN: Mischief = Mischief::Answer(503, "SlowDown");
 const DENIED: Mischief = Mischief::Answer(403, "AccessDenied");
 
@@ -44,16 +45,15 @@ async fn has_met(rig: &Rig, id: longshore_schema::ids::OperationId, code: &str) 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_fails_for_a_while_only_delays() {
     let (proxy, rig) = behind_a_proxy().await;
-    let server_error = Mischief::Answer(500, "InternalError");
     // More often than the S3 client itself tries, so that a step fails and is sent again.
     for (n, (part, what)) in [
-        ("/packs/", server_error),
+        ("/packs/", SERVER_ERROR),
         ("/packs/", SLOW_DOWN),
         ("/packs/", Mischief::CutRequest),
         ("/packs/", Mischief::LoseAnswer),
         (".manifest", SLOW_DOWN),
         (".manifest", Mischief::LoseAnswer),
-        ("/ready", server_error),
+        ("/ready", SERVER_ERROR),
         ("/ready", Mischief::LoseAnswer),
     ]
     .into_iter()
@@ -79,14 +79,17 @@ async fn a_store_that_fails_for_a_while_only_delays() {
 async fn a_store_that_takes_no_packs_is_tried_until_the_deadline() {
     let (proxy, rig) = behind_a_proxy().await;
     make_volume(&rig.volume("disk"), "raw", &noise(1, 2 << 20));
-    proxy.play(Rule::always("PUT", "/packs/", SLOW_DOWN));
-    let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
-    let view = has_met(&rig, id, "store.unavailable").await;
-    let fault = view.progress.unwrap().last_fault.unwrap();
-    assert_eq!((view.state.as_str(), fault.class), ("copying", Class::Transient), "{fault}");
-    rig.let_expire(id).await;
-    assert_eq!(rig.in_state(id, "failed").await.fault.unwrap().code, "deadline.passed");
-    assert_nothing_is_stored(&rig).await;
+    for what in [SLOW_DOWN, SERVER_ERROR] {
+        proxy.play(Rule::always("PUT", "/packs/", what));
+        let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
+        let view = has_met(&rig, id, "store.unavailable").await;
+        let fault = view.progress.unwrap().last_fault.unwrap();
+        assert_eq!((view.state.as_str(), fault.class), ("copying", Class::Transient), "{fault}");
+        rig.let_expire(id).await;
+        assert_eq!(rig.in_state(id, "failed").await.fault.unwrap().code, "deadline.passed", "{what:?}");
+        assert_nothing_is_stored(&rig).await;
+        proxy.behave();
+    }
     rig.end().await;
 }
 
