@@ -27,9 +27,8 @@ use std::{
 const KNOCK: Duration = Duration::from_secs(10);
 
 /// Waits, as long as it takes, until nobody else migrates; the number is anything that stays the same. It ends with its
-/// transaction, which is idle meanwhile.
-const TURN: &str = "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; \
-                    SET LOCAL idle_in_transaction_session_timeout = 0; SELECT pg_advisory_xact_lock(7305792161)";
+/// transaction.
+const TURN: &str = "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(7305792161)";
 
 /// A database, migrated to this version.
 #[derive(Debug, Clone)]
@@ -104,21 +103,19 @@ impl Database {
         Ok(database)
     }
 
-    /// One process after the other: on PostgreSQL, two that make the same table at the same time fail, even `IF NOT EXISTS`.
-    async fn migrate(&self) -> anyhow::Result<()> {
-        let turn = match self.writer.get_database_backend() {
-            DatabaseBackend::Postgres => Some(self.writer.begin().await?),
-            _ => None,
-        };
-        if let Some(turn) = &turn {
-            turn.execute_unprepared(TURN).await.context("wait for another process that migrates")?;
-        }
-        Migrator::up(&self.writer, None).await?;
-        self.first_row().await?;
-        if let Some(turn) = turn {
-            turn.commit().await?;
-        }
-        Ok(())
+    /// All of it or nothing, one process after the other: on SQLite by the writers' lock, on PostgreSQL by one of ours, as
+    /// two that make the same table at the same time fail there, even `IF NOT EXISTS`.
+    async fn migrate(&self) -> Result<(), Failed> {
+        self.transact(|tx| {
+            Box::pin(async move {
+                if tx.get_database_backend() == DatabaseBackend::Postgres {
+                    tx.execute_unprepared(TURN).await?;
+                }
+                Migrator::up(tx, None).await?;
+                first_row(tx).await
+            })
+        })
+        .await
     }
 
     /// Connects without migrating; fails if the database isn't of this version.
@@ -218,15 +215,15 @@ impl Database {
             Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {path}")),
         }
     }
+}
 
-    /// The site's row exists from the first start on: it holds the database's incarnation.
-    async fn first_row(&self) -> anyhow::Result<()> {
-        use longshore_schema::tables::site;
-        use sea_orm::{ActiveValue::Set, EntityTrait};
-        let row = site::ActiveModel { id: Set(1), incarnation: Set(uuid::Uuid::now_v7()), version: Set(1) };
-        site::Entity::insert(row).on_conflict_do_nothing_on([site::Column::Id]).exec_without_returning(&self.writer).await?;
-        Ok(())
-    }
+/// The site's row exists from the first start on: it holds the database's incarnation.
+async fn first_row(tx: &DatabaseTransaction) -> Result<(), Failed> {
+    use longshore_schema::tables::site;
+    use sea_orm::{ActiveValue::Set, EntityTrait};
+    let row = site::ActiveModel { id: Set(1), incarnation: Set(uuid::Uuid::now_v7()), version: Set(1) };
+    site::Entity::insert(row).on_conflict_do_nothing_on([site::Column::Id]).exec_without_returning(tx).await?;
+    Ok(())
 }
 
 /// The path of an embedded database's file.

@@ -52,8 +52,13 @@ async fn an_s3_server_keeps_every_promise_of_a_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn engines_that_start_at_the_same_moment_all_find_a_whole_database() {
-    let url = Services::from_env().fresh_database().await;
-    let opened = futures::future::join_all((0..6).map(|_| Database::open(&url))).await;
+    let folder = tempfile::tempdir().unwrap();
+    all_find_a_whole_database(&Services::from_env().fresh_database().await).await;
+    all_find_a_whole_database(&format!("sqlite://{}/longshore.db", folder.path().display())).await;
+}
+
+async fn all_find_a_whole_database(url: &str) {
+    let opened = futures::future::join_all((0..6).map(|_| Database::open(url))).await;
     let failed: Vec<_> = opened.iter().filter_map(|it| it.as_ref().err()).map(|it| format!("{it:#}")).collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }
