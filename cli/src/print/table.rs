@@ -16,6 +16,8 @@ const INDENT: &str = "    ";
 pub(crate) fn new(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    // Colours around the blanks of a cell would keep those at a line's ends from being taken off.
+    table.style_text_only();
     if !header.is_empty() {
         table.set_header(header.iter().map(|it| Cell::new(it.to_uppercase()).add_attribute(Attribute::Dim)));
     }

@@ -208,7 +208,7 @@ async fn a_full_store_refuses_or_lets_wait_and_the_waiting_go_on_when_there_is_r
         .await;
     assert_eq!(view.state, "allocated");
     let told = view.waiting_for.unwrap();
-    assert!(told.starts_with("store main has ") && told.contains(" % of 8 MiB); ") && told.ends_with(" needed"), "{told}");
+    assert!(told.starts_with("store main has ") && told.contains(" left of 8 MiB; ") && told.ends_with(" needed"), "{told}");
     // What the next one is told changes with what comes before it.
     make_volume(&rig.volume("three"), "raw", &noise(4, 5 << 20));
     let last = rig.accepted("backup-snapshot", backup_body("three", None)).await;
