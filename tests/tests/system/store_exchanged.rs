@@ -118,7 +118,12 @@ fn listing(folder: &std::path::Path) -> String {
 
 #[async_trait::async_trait]
 impl Between for Exchanger {
-    async fn run(&self, name: &str, attempt: Attempt, handler: &Handler<'_>) -> Result<Value, Fault> {
+    async fn run(
+        &self,
+        name: &str,
+        attempt: Attempt,
+        handler: &(dyn Fn() -> BoxFuture<'static, Result<Value, Fault>> + Send + Sync),
+    ) -> Result<Value, Fault> {
         if attempt.way == Way::Do && *self.fails.lock().unwrap() == Some(name) {
             return Err(Fault::permanent(code::INTERNAL, "the test lets it fail"));
         }
