@@ -74,7 +74,7 @@ fn text(rows: &[HistoryView], now: Timestamp) -> String {
             table::cell(&it.actor),
         ]);
     }
-    table::text(lines, &[4, 6])
+    table::text(lines, &[4, 5, 6])
 }
 
 #[cfg(test)]

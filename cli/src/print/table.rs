@@ -76,20 +76,26 @@ fn fit(mut table: Table, texts: &[usize], width: usize) -> String {
     lines(&table).join("\n")
 }
 
-/// Each row without its texts, and below it each of them for itself.
+/// Each row without its texts, and they below it: on one line, or each on lines of its own.
 fn below(mut table: Table, texts: &[usize], width: usize) -> String {
     for n in texts {
         table.column_mut(*n).map(|it| it.set_constraint(ColumnConstraint::Hidden));
     }
+    let room = width.saturating_sub(INDENT.len()).max(1);
     let mut rows = lines(&table).into_iter();
     let mut told: Vec<String> = rows.by_ref().take(table.header().iter().count()).collect();
     for (line, row) in rows.zip(table.row_iter()) {
         told.push(line);
-        let cells = row.cell_iter().enumerate().filter(|(n, it)| texts.contains(n) && !it.content().is_empty());
-        for (_, cell) in cells {
+        let cells = row.cell_iter().enumerate().filter(|(n, _)| texts.contains(n)).map(|(_, it)| it.content());
+        let mut cells: Vec<_> = cells.filter(|it| !it.is_empty()).collect();
+        let together = cells.join(&" ".repeat(GAP));
+        if !together.contains('\n') && together.width() <= room {
+            cells = vec![together];
+        }
+        for text in cells.into_iter().filter(|it| !it.is_empty()) {
             let mut alone = new(&[]);
-            alone.add_row([Cell::new(cell.content())]);
-            limit(&mut alone, 0, width.saturating_sub(INDENT.len()).max(1));
+            alone.add_row([Cell::new(text)]);
+            limit(&mut alone, 0, room);
             told.extend(lines(&alone).iter().map(|it| format!("{INDENT}{it}")));
         }
     }
