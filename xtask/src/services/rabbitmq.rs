@@ -144,11 +144,7 @@ pub fn start(scratch: &Path, tls: Option<&Tls>) -> Result<Rabbitmq> {
         ("RABBITMQ_CONFIG_FILE", format!("{folder}/rabbitmq")),
         ("RABBITMQ_ENABLED_PLUGINS_FILE", format!("{folder}/plugins")),
         ("RABBITMQ_CONF_ENV_FILE", "/dev/null".into()),
-        // Schedulers that have nothing to do sleep: here, cores belong to others then.
-        (
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-            "-kernel inet_dist_use_interface {127,0,0,1} +SDio 4 +sbwt none +sbwtdcpu none +sbwtdio none".into(),
-        ),
+        ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1} +SDio 4".into()),
     ];
     service.env.extend(env.map(|(key, value)| (key.to_string(), value)));
     service.start()?;
