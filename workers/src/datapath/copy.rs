@@ -13,6 +13,7 @@ use super::{
         root::RootFile,
         shape::{FANOUT, Shape},
     },
+    lost::lost,
     manifest::{Cursor, Leaf, load_root},
     pack::{Content, Numbers, Packer},
     process::{Outcome, Processed, Task, process},
@@ -145,7 +146,7 @@ impl Job {
         }
     }
 
-    async fn open(&self, base: Base, because: &mut Option<String>) -> Result<Option<Usable>, Fault> {
+    async fn open(&self, mut base: Base, because: &mut Option<String>) -> Result<Option<Usable>, Fault> {
         let loaded = match check_counts(&self.work.store, base.object, &base.root).await {
             Ok(()) => load_root(&self.work.store, base.object, &base.root).await,
             Err(fault) => Err(fault),
@@ -163,8 +164,20 @@ impl Job {
             return Ok(None);
         }
         let cursor = Cursor::new(self.work.store.clone(), &root)?;
-        *because = Some("incremental: all that is allocated was read and compared, since the source tells no changes".into());
+        let lost = lost(&self.work, &root.packs).await?;
+        *because = Some(self.incremental(&base, &lost));
+        base.sparse.extend(lost);
         Ok(Some(Usable { base, root, cursor }))
+    }
+
+    /// Why it is an incremental, and what else somebody should know.
+    fn incremental(&self, base: &Base, lost: &[PackId]) -> String {
+        let because = "incremental: all that is allocated was read and compared, since the source tells no changes";
+        let Some(first) = lost.first() else { return because.into() };
+        let (count, object) = (lost.len(), base.object);
+        let damage = format!("{count} of base {object}'s packs are missing or cut short, {} among them", first.key());
+        tracing::warn!(operation.id = %self.work.operation, damage, "the base is damaged; what its lost packs had is stored again");
+        format!("{because}; {damage}: what they had was stored again, and {object} can't be restored whole")
     }
 
     /// A volume that stays as it was keeps to its bound. One that is written between attempts is stored twice.

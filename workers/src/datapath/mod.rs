@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod finish;
 pub mod format;
 pub mod hash;
+pub mod lost;
 pub mod manifest;
 pub mod pack;
 pub mod process;

@@ -27,18 +27,11 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens an existing directory (`store.missing` if there is none) and removes temporary files that are more than a day
-    /// old, whosever they were.
+    /// Opens an existing directory (`store.missing` if there is none), and changes nothing in it.
     pub async fn open(directory: &Path) -> Result<FileStore, Fault> {
         let directory = directory.to_owned();
-        let root = blocking(move || {
-            let root = Root::open(&directory)?;
-            if let Err(fault) = temporary::clean_up(&root) {
-                tracing::warn!(store.path = %directory.display(), %fault, "could not look for left temporary files");
-            }
-            Ok(root)
-        });
-        Ok(FileStore { root: Arc::new(root.await?) })
+        let root = blocking(move || Root::open(&directory)).await?;
+        Ok(FileStore { root: Arc::new(root) })
     }
 }
 

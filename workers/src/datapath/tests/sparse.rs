@@ -81,3 +81,26 @@ async fn what_an_attempt_stored_again_before_it_died_is_not_sent_a_third_time() 
     rig.commit(operation, &again.root).await.unwrap();
     assert!(rig.restore(operation, &again.root).await.unwrap() == disk.bytes);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pack_that_is_gone_or_cut_short_is_not_inherited() {
+    for cut_to in [None, Some(1000)] {
+        let rig = Rig::new(64).await;
+        let mut disk = Disk::random(40 * EXTENT, 1);
+        let (first, copied) = rig.backup(&disk, None).await;
+        let pack = rig.path(&format!("packs/{first}/1-0"));
+        match cut_to {
+            None => std::fs::remove_file(&pack).unwrap(),
+            Some(length) => std::fs::File::options().write(true).open(&pack).unwrap().set_len(length).unwrap(),
+        }
+        disk.change(0, 0, EXTENT, 2);
+        let (second, again) = rig.backup(&disk, base(first, &copied)).await;
+        assert_eq!((again.repacked, again.reused), (39 * EXTENT as u64, 0));
+        let because = again.because.as_ref().unwrap();
+        assert!(because.contains("1 of base") && because.contains("1-0") && !again.without_base, "{because}");
+        assert!(rig.restore(second, &again.root).await.unwrap() == disk.bytes);
+        rig.verify(second, &again.root).await.unwrap();
+        let (_, third) = rig.backup(&disk, base(second, &again)).await;
+        assert_eq!((third.repacked, third.reused), (0, 40 * EXTENT as u64), "the damage has ended");
+    }
+}

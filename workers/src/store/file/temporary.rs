@@ -23,8 +23,6 @@ const FOLDER: &str = ".tmp";
 const SLASH: &str = "~";
 /// More of a key doesn't go into a name. Those that say which operation they are of are shorter.
 const LONGEST: usize = 200;
-/// Nobody takes a day to write a pack: what is older was left by a process that died, whatever its name says.
-const LEFT_MS: i64 = 24 * 3600 * 1000;
 /// How often a put starts again when a delete next to it removed the directory that had become empty.
 const PLACINGS: usize = 32;
 
@@ -53,18 +51,6 @@ pub(super) fn discard(root: &Root, key: &str) -> Result<(), Fault> {
         directory => rustix::fs::fsync(directory?),
     });
     durable.map_err(|errno| errno_fault(&format!("remove temporary files of {key}"), errno))
-}
-
-/// Removes those that are older than a day by the store's own clock.
-pub(super) fn clean_up(root: &Root) -> Result<(), Fault> {
-    let clean = || {
-        let now = beneath::modified_ms(&rustix::fs::fstat(&Temporary::new(root, "now")?.file)?);
-        each(root, |directory, name, stat| match now - beneath::modified_ms(stat) > LEFT_MS {
-            true => unlink(directory, name),
-            false => Ok(()),
-        })
-    };
-    clean().map_err(|errno| errno_fault("clean up temporary files", errno))
 }
 
 fn each(root: &Root, mut look: impl FnMut(&OwnedFd, &str, &Stat) -> Result<(), Errno>) -> Result<(), Errno> {
