@@ -10,12 +10,14 @@ use sea_orm::{
     sqlx::{
         Connection,
         postgres::{PgConnectOptions, PgConnection},
-        sqlite::{SqliteJournalMode, SqliteSynchronous},
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
     },
 };
 use sea_orm_migration::MigratorTrait;
 use std::{
     fs::File,
+    io::ErrorKind,
+    os::unix::fs::OpenOptionsExt,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -29,6 +31,9 @@ const KNOCK: Duration = Duration::from_secs(10);
 /// Waits, as long as it takes, until nobody else migrates; the number is anything that stays the same. It ends with its
 /// transaction.
 const TURN: &str = "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(7305792161)";
+
+/// Of the files that are made here: bodies, plans and histories are nobody else's business on this host.
+const PRIVATE: u32 = 0o600;
 
 /// A database, migrated to this version.
 #[derive(Debug, Clone)]
@@ -122,6 +127,7 @@ impl Database {
     pub async fn connect(url: &str) -> anyhow::Result<Database> {
         let shown = hide_password(url);
         let (writer, reader) = if url.starts_with("sqlite:") {
+            make_private(url).with_context(|| format!("open {shown}"))?;
             let open = |connections, query_only: bool| sqlite(url, connections, query_only);
             let writer = sea_orm::Database::connect(open(1, false)).await.with_context(|| format!("open {shown}"))?;
             let reader = sea_orm::Database::connect(open(4, true)).await.with_context(|| format!("open {shown}"))?;
@@ -207,8 +213,9 @@ impl Database {
     pub fn lock(&self) -> anyhow::Result<Option<Arc<File>>> {
         let Some(path) = sqlite_path(&self.url) else { return Ok(None) };
         let path = format!("{path}.lock");
-        let file =
-            File::options().create(true).truncate(false).write(true).open(&path).with_context(|| format!("open {path}"))?;
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).mode(PRIVATE).open(&path);
+        let file = file.with_context(|| format!("open {path}"))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Arc::new(file))),
             Err(std::fs::TryLockError::WouldBlock) => bail!("another engine runs on this database ({path} is locked)"),
@@ -224,6 +231,20 @@ async fn first_row(tx: &DatabaseTransaction) -> Result<(), Failed> {
     let row = site::ActiveModel { id: Set(1), incarnation: Set(uuid::Uuid::now_v7()), version: Set(1) };
     site::Entity::insert(row).on_conflict_do_nothing_on([site::Column::Id]).exec_without_returning(tx).await?;
     Ok(())
+}
+
+/// Makes the file of an embedded database that has none yet, as SQLite would make it readable for everyone. What it puts
+/// beside it gets the same mode. A file that exists isn't opened: closing it would give up SQLite's own locks on it.
+fn make_private(url: &str) -> anyhow::Result<()> {
+    if [":memory:", "mode=memory", "mode=ro"].iter().any(|it| url.contains(it)) {
+        return Ok(());
+    }
+    let options: SqliteConnectOptions = url.parse()?;
+    match File::options().create_new(true).write(true).mode(PRIVATE).open(options.get_filename()) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The path of an embedded database's file.
@@ -341,6 +362,32 @@ mod tests {
             let row = longshore_schema::tables::site::Entity::find_by_id(1).one(other.read()).await.unwrap().unwrap();
             assert_eq!(row.version, 100 + n);
         }
+    }
+
+    #[tokio::test]
+    async fn the_files_of_an_embedded_database_are_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&format!("sqlite://{}/longshore.db", folder.path().display())).await.unwrap();
+        let _lock = database.lock().unwrap().unwrap();
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap());
+        let mut modes: Vec<_> = files
+            .map(|it| (it.file_name().into_string().unwrap(), it.metadata().unwrap().permissions().mode() & 0o777))
+            .collect();
+        modes.sort();
+        let names = ["longshore.db", "longshore.db-shm", "longshore.db-wal", "longshore.db.lock"];
+        assert_eq!(modes, names.map(|it| (it.to_owned(), 0o600)));
+    }
+
+    #[tokio::test]
+    async fn a_database_that_exists_keeps_its_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("longshore.db");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        Database::open(&format!("sqlite://{}", path.display())).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     }
 
     #[tokio::test]

@@ -414,6 +414,14 @@ mod tests {
     }
 
     #[test]
+    fn the_readmes_example_is_read() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let site = Site::parse(rest.split_once("```").unwrap().0).unwrap();
+        assert_eq!((site.zones.len(), site.stores.len(), site.pools.len()), (1, 1, 1));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (from, to, said) in [
             ("env:S3_KEY", "AKIAEXAMPLE", "never the secret"),

@@ -61,22 +61,23 @@ pub(crate) struct BackupSnapshot {
     /// The store that gets the object.
     #[arg(long, required_unless_present = "body")]
     store: Option<String>,
-    /// What may be taken over instead of stored again: auto, full (nothing), or an operation's id.
+    /// What may be taken over instead of stored again: auto (the latest backup of this volume in this store), full
+    /// (nothing), or an operation's id [default: auto].
     #[arg(long)]
     base: Option<String>,
-    /// Which path.
+    /// Which path; auto is direct where there is one, else staged [default: auto].
     #[arg(long, value_parser = ["auto", "direct", "staged"])]
     path: Option<String>,
-    /// How it is kept.
+    /// How it is kept [default: extents].
     #[arg(long, value_parser = ["extents", "vendor"])]
     layout: Option<String>,
     /// A name for people.
     #[arg(long)]
     name: Option<String>,
-    /// What to do when the store is full.
+    /// What to do when the store is full: wait for room until the deadline, or fail [default: wait].
     #[arg(long, value_parser = ["wait", "refuse"])]
     when_full: Option<String>,
-    /// Seconds from now until it is given up.
+    /// Seconds from now until it is given up [default: 86400, a day].
     #[arg(long)]
     deadline_s: Option<u64>,
     /// Ask the guest for a consistent state first.
@@ -102,19 +103,19 @@ pub(crate) struct CreateVolume {
     /// The new volume's name.
     #[arg(long, required_unless_present = "body")]
     volume: Option<String>,
-    /// Its format.
+    /// Its format [default: what the name's suffix says (.qcow2, .raw, .img), else qcow2].
     #[arg(long, value_parser = ["qcow2", "raw"])]
     format: Option<String>,
-    /// Which path.
+    /// Which path; auto is direct where there is one, else staged [default: auto].
     #[arg(long, value_parser = ["auto", "direct", "staged"])]
     path: Option<String>,
     /// A name for people.
     #[arg(long)]
     name: Option<String>,
-    /// What to do when the pool is full.
+    /// What to do when the pool is full: wait for room until the deadline, or fail [default: wait].
     #[arg(long, value_parser = ["wait", "refuse"])]
     when_full: Option<String>,
-    /// Seconds from now until it is given up.
+    /// Seconds from now until it is given up [default: 86400, a day].
     #[arg(long)]
     deadline_s: Option<u64>,
 }
@@ -139,7 +140,7 @@ pub(crate) struct VerifyObject {
     /// The object: its operation's id.
     #[arg(long, required_unless_present = "body")]
     object: Option<OperationId>,
-    /// Seconds from now until it is given up.
+    /// Seconds from now until it is given up [default: 86400, a day].
     #[arg(long)]
     deadline_s: Option<u64>,
 }
@@ -217,6 +218,24 @@ mod tests {
                 for field in schema["properties"].as_object().unwrap().keys() {
                     assert!(flags.contains(field), "{} has no flag for {field}", kind.name);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_says_the_defaults_that_the_engine_has() {
+        let arguments = Arguments::command();
+        let submit = arguments.find_subcommand("submit").unwrap();
+        let deadline = longshore_engine::config::Config::default().deadline_s.to_string();
+        for kind in operation::ALL {
+            let schema = serde_json::to_value(kind.schema()).unwrap();
+            for flag in submit.find_subcommand(kind.name).unwrap().get_arguments() {
+                let name = flag.get_id().as_str();
+                let default =
+                    if name == "deadline_s" { Some(&*deadline) } else { schema["properties"][name]["default"].as_str() };
+                let Some(default) = default else { continue };
+                let help = flag.get_help().unwrap().to_string();
+                assert!(help.contains(&format!("[default: {default}")), "{} {name}: {help}", kind.name);
             }
         }
     }

@@ -37,8 +37,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What connections may do. The defaults suit production; tests shorten them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Connections at once. Another one takes the place of that which was silent for longest. More than `reads` and
-    /// `streams` together.
+    /// Connections at once. Another one takes the place of that which was silent for longest. More than `reads`,
+    /// `probes` and `streams` together.
     pub(super) connections: usize,
     /// From the opening of a connection, or the end of the request before, to the end of the headers.
     pub(super) headers_within: Duration,
@@ -46,6 +46,8 @@ pub(super) struct Limits {
     pub(super) taken_within: Duration,
     /// Requests that read the database at once; more are refused for now.
     pub(super) reads: usize,
+    /// Requests for `/readyz` at once; more are refused for now.
+    pub(super) probes: usize,
     /// Streams of events that are open at once; more are refused for now.
     pub(super) streams: usize,
 }
@@ -57,6 +59,7 @@ impl Default for Limits {
             headers_within: Duration::from_secs(15),
             taken_within: Duration::from_secs(60),
             reads: 32,
+            probes: 8,
             streams: 64,
         }
     }

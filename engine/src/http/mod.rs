@@ -82,6 +82,7 @@ struct App {
     counts: Counts,
     link: watch::Receiver<u64>,
     reads: Arc<Semaphore>,
+    probes: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
@@ -127,6 +128,7 @@ impl Server {
             counts: Counts::default(),
             link: courier.link(),
             reads: Arc::new(Semaphore::new(self.limits.reads)),
+            probes: Arc::new(Semaphore::new(self.limits.probes)),
             streams: Arc::new(Semaphore::new(self.limits.streams)),
             stop: stop.clone(),
         };
@@ -146,7 +148,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics::show))
         .route_layer(from_fn_with_state(app.clone(), read_in_turn))
         .route_layer(from_fn_with_state(app.clone(), auth::admit));
-    let ready = Router::new().route("/readyz", get(ready)).route_layer(from_fn_with_state(app.clone(), read_in_turn));
+    let ready = Router::new().route("/readyz", get(ready)).route_layer(from_fn_with_state(app.clone(), probe_in_turn));
     let open = Router::new().route("/", get(async || INDEX)).route("/healthz", get(async || "alive\n"));
     open.merge(ready)
         .merge(guarded)
@@ -158,9 +160,18 @@ fn router(app: Arc<App>) -> Router {
 
 /// What reads the database is limited: however slow it is, most connections are free for who asks whether we are alive.
 async fn read_in_turn(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
-    let too_many = || Refusal::unavailable(Fault::transient(code::INTERNAL, "too many requests are being answered"));
     let _permit = app.reads.try_acquire().map_err(|_| too_many())?;
     Ok(next.run(request).await)
+}
+
+/// Apart from readers: who asks whether the engine is ready mustn't hear that it isn't because many read.
+async fn probe_in_turn(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let _permit = app.probes.try_acquire().map_err(|_| too_many())?;
+    Ok(next.run(request).await)
+}
+
+fn too_many() -> Refusal {
+    Refusal::unavailable(Fault::transient(code::INTERNAL, "too many requests are being answered"))
 }
 
 /// Whether the database and the broker answer.

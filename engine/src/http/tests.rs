@@ -401,7 +401,7 @@ async fn is_closed(mut stream: TcpStream) -> bool {
 
 #[tokio::test]
 async fn clients_that_say_nothing_keep_nobody_out() {
-    let limits = Limits { connections: 4, reads: 1, streams: 1, headers_within: HOUR, ..Limits::default() };
+    let limits = Limits { connections: 4, reads: 1, probes: 1, streams: 1, headers_within: HOUR, ..Limits::default() };
     let site = Site::start_within(false, limits).await;
     let mut reader = site.events().await;
     let mut silent = vec![];
@@ -458,7 +458,7 @@ async fn a_reader_that_takes_nothing_of_its_answers_is_closed() {
 
 #[tokio::test]
 async fn more_readers_than_there_is_room_for_are_told_to_come_again() {
-    let site = Site::start_within(false, Limits { reads: 0, streams: 1, ..Limits::default() }).await;
+    let site = Site::start_within(false, Limits { reads: 0, probes: 0, streams: 1, ..Limits::default() }).await;
     for path in ["/api/operations", "/api/stores", "/metrics", "/readyz"] {
         let (status, body) = site.ask(path).await;
         assert!(status == 503 && body.contains("retry_after_s"), "{path}: {status} {body}");
@@ -468,6 +468,13 @@ async fn more_readers_than_there_is_room_for_are_told_to_come_again() {
     let reader = site.events().await;
     assert_eq!(site.ask("/api/events").await.0, 503);
     drop(reader);
+}
+
+#[tokio::test]
+async fn readers_that_take_all_the_room_leave_the_engine_ready() {
+    let site = Site::start_within(false, Limits { reads: 0, ..Limits::default() }).await;
+    assert_eq!(site.ask("/api/operations").await.0, 503);
+    assert_eq!(site.json("/readyz").await["database"], "answers");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::{
     world::{Asked, Touch, World},
 };
 use longshore_schema::{
-    fault::Fault,
+    fault::{Fault, code, shown},
     ids::OperationId,
     site::PathPolicy,
     steps::volume::{self, Format},
@@ -31,9 +31,10 @@ pub struct CreateVolume {
     pub pool: String,
     /// The new volume's name.
     pub volume: String,
-    /// Its format, in pools that are directories.
-    #[serde(default)]
-    pub format: Format,
+    /// Its format, in pools that are directories. Without, the name's suffix says it (`.qcow2`, `.raw`, `.img`), else it
+    /// is qcow2. One that contradicts the suffix is refused: a backup would read the volume by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
     /// Which path.
     #[serde(default)]
     pub path: PathPolicy,
@@ -51,6 +52,24 @@ pub struct CreateVolume {
 impl CreateVolume {
     fn subject(&self) -> String {
         format!("{}/{}", self.pool, self.volume)
+    }
+
+    fn chosen(&self) -> Format {
+        self.format.or_else(|| Format::of_name(&self.volume)).unwrap_or_default()
+    }
+
+    /// A backup that is told no format believes the name: one that lies would make an object of the file's own bytes.
+    fn check_suffix(&self) -> Result<(), Fault> {
+        let (Some(given), Some(named)) = (self.format, Format::of_name(&self.volume)) else { return Ok(()) };
+        if given == named {
+            return Ok(());
+        }
+        let (name, given, named) = (shown(&self.volume), given.as_str(), named.as_str());
+        let why = format!(
+            "the name {name:?} says {named} and the command's `format` says {given}: leave `format` out, or choose a name \
+             whose suffix says {given} or nothing"
+        );
+        Err(Fault::permanent(code::VOLUME_NAME_INVALID, why))
     }
 }
 
@@ -73,6 +92,7 @@ impl Operation for CreateVolume {
 
     fn plan(&self, world: &World, asked: &Asked, plan: &mut Plan) -> Result<(), Fault> {
         check_volume_name(&self.volume)?;
+        self.check_suffix()?;
         world.zone(&self.zone)?;
         let hypervisor = world.pool(&self.pool, &self.zone)?;
         let (object, store) = world.object(self.from, &asked.tenant)?;
@@ -93,7 +113,7 @@ impl Operation for CreateVolume {
             root: field(&object.output, "root")?,
             pool: pool.clone(),
             volume: name.clone(),
-            format: self.format,
+            format: self.chosen(),
             operation,
         };
         let discard = || call(&route.queue, volume::Discard { pool: pool.clone(), operation }, (), SHORT);
@@ -112,12 +132,46 @@ impl Operation for CreateVolume {
     fn output(&self, done: &machine::Operation) -> Value {
         let (written, identity) = (done.output_of(1), done.output_of(2));
         let mut output = json!({
-            "pool": self.pool, "volume": self.volume, "format": self.format, "from": self.from,
+            "pool": self.pool, "volume": self.volume, "format": self.chosen(), "from": self.from,
             "identity": identity,
         });
         if let (Some(Value::Object(written)), Some(fields)) = (written, output.as_object_mut()) {
             fields.extend(written.clone());
         }
         output
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_is_what_is_given_or_what_the_suffix_says_and_never_both_and_different() {
+        let (raw, qcow2) = (Some(Format::Raw), Some(Format::Qcow2));
+        for (volume, format, wanted) in [
+            ("disk", None, qcow2),
+            ("disk", raw, raw),
+            ("disk", qcow2, qcow2),
+            ("disk.v2", None, qcow2),
+            ("disk.v2", raw, raw),
+            ("disk.raw", None, raw),
+            ("disk.IMG", None, raw),
+            ("disk.qcow2", None, qcow2),
+            ("disk.raw", raw, raw),
+            ("disk.qcow2", qcow2, qcow2),
+            ("disk.raw", qcow2, None),
+            ("disk.img", qcow2, None),
+            ("disk.qcow2", raw, None),
+        ] {
+            let body = json!({"zone": "z1", "from": OperationId::new(), "pool": "p", "volume": volume, "format": format});
+            let it: CreateVolume = serde_json::from_value(body).unwrap();
+            let checked = it.check_suffix();
+            assert_eq!(checked.is_ok().then(|| it.chosen()), wanted, "{volume} {format:?}");
+            if let Err(fault) = checked {
+                let said = [volume, "raw", "qcow2", "leave `format` out"].iter().all(|part| fault.message.contains(part));
+                assert!(fault.code == code::VOLUME_NAME_INVALID && said, "{fault}");
+            }
+        }
     }
 }

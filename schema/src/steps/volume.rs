@@ -16,6 +16,25 @@ pub enum Format {
     Raw,
 }
 
+impl Format {
+    /// What a file's name declares by its suffix: of what is backed up, and of what is made.
+    pub fn of_name(name: &str) -> Option<Format> {
+        match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
+            "qcow2" => Some(Format::Qcow2),
+            "raw" | "img" => Some(Format::Raw),
+            _ => None,
+        }
+    }
+
+    /// As in commands.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Format::Qcow2 => "qcow2",
+            Format::Raw => "raw",
+        }
+    }
+}
+
 /// What `volume.measure` found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Measured {

@@ -141,7 +141,7 @@ fn the_main_job_by_hand_and_what_each_command_says() {
     assert!(plan.out.contains("point of no return"), "{}", plan.out);
     let id = desk.backup("disk.qcow2");
     desk.restore(&id, "new.raw", 0);
-    assert!(content(&desk.volume("new.raw"), "qcow2") == bytes);
+    assert!(content(&desk.volume("new.raw"), "raw") == bytes);
 
     assert_eq!(desk.restore(&id, "new.raw", 1)["fault"]["code"], "volume.exists");
     let list = desk.ends(0, &["list", "--json"]).out;
@@ -236,7 +236,7 @@ fn whoever_waits_takes_over_when_the_engine_of_another_process_dies() {
     let id = made["id"].as_str().unwrap();
     assert!(desk.ends(0, &["history", id]).out.contains("lease"), "the engine died too late to show anything");
     desk.restore(id, "new.raw", 0);
-    assert!(content(&desk.volume("new.raw"), "qcow2") == bytes);
+    assert!(content(&desk.volume("new.raw"), "raw") == bytes);
 }
 
 #[tokio::test]

@@ -55,6 +55,8 @@ async fn every_bad_command_has_a_fault_of_its_own_and_changes_nothing() {
         ("backup-snapshot", with("base", json!(OperationId::new())), "operation.unknown"),
         ("create-volume", restore_body(OperationId::new(), "new", "qcow2"), "operation.unknown"),
         ("create-volume", restore_body(OperationId::new(), "a\\b", "qcow2"), "volume.name-invalid"),
+        ("create-volume", restore_body(OperationId::new(), "new.raw", "qcow2"), "volume.name-invalid"),
+        ("create-volume", restore_body(OperationId::new(), "new.qcow2", "raw"), "volume.name-invalid"),
         ("verify-object", json!({"object": OperationId::new()}), "operation.unknown"),
         ("cancel", json!({"operation": OperationId::new()}), "operation.unknown"),
         ("destroy", json!({"operation": "x"}), "command.malformed"),

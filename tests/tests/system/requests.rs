@@ -88,6 +88,28 @@ async fn a_held_object_is_destroyed_only_when_the_last_holder_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_made_without_a_format_is_what_its_name_says_and_backs_up_to_the_same_disk() {
+    let rig = Rig::new(Parts::Embedded).await;
+    let bytes = noise(1, 2 << 20);
+    make_volume(&rig.volume("disk"), "raw", &bytes);
+    let backup = rig.backup("disk", None).await;
+    for (name, format) in [("new.raw", "raw"), ("new.img", "raw"), ("new.qcow2", "qcow2"), ("new", "qcow2")] {
+        let body = json!({"zone": "z1", "from": backup.id, "pool": "fast", "volume": name});
+        let made = rig.ready("create-volume", body).await;
+        assert_eq!(made.output.unwrap()["format"], format, "{name}");
+        assert!(content(&rig.volume(name), format) == bytes, "{name}");
+    }
+    for (n, name) in ["new.raw", "new.img", "new.qcow2"].into_iter().enumerate() {
+        let again = rig.backup(name, None).await;
+        let copy = format!("copy{n}");
+        rig.restore(again.id, &copy, "raw").await;
+        assert!(content(&rig.volume(&copy), "raw") == bytes, "{name} was backed up as something else than it is");
+    }
+    rig.assert_clean().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_backups_of_one_volume_at_once_the_second_is_told_and_goes_through_later() {
     let (meddler, rig) = held("object.copy", Way::Do).await;
     let first = rig.accepted("backup-snapshot", backup_body("disk", None)).await;

@@ -23,7 +23,7 @@ const MAGIC: &[(usize, &[u8], &str)] = &[
 
 /// The format of a file that begins with `start`: declared, or by its name's suffix, or raw if it looks like nothing.
 pub(super) fn decide(name: &str, declared: Option<Format>, start: &[u8]) -> Result<Format, Fault> {
-    match (declared.or_else(|| of_name(name)), of_bytes(start)) {
+    match (declared.or_else(|| Format::of_name(name)), of_bytes(start)) {
         (Some(Format::Raw), _) | (None, None) => Ok(Format::Raw),
         (Some(Format::Qcow2), Some("qcow2")) => Ok(Format::Qcow2),
         (Some(Format::Qcow2), _) => Err(invalid(name, "it is declared to be a qcow2, and has no qcow2 header")),
@@ -31,15 +31,6 @@ pub(super) fn decide(name: &str, declared: Option<Format>, start: &[u8]) -> Resu
             code::IMAGE_FORMAT_UNDECLARED,
             format!("{name} begins as a {looks} file does, which a guest could have written: say which `format` it has"),
         )),
-    }
-}
-
-/// What a file's name declares.
-pub(super) fn of_name(name: &str) -> Option<Format> {
-    match name.rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
-        "qcow2" => Some(Format::Qcow2),
-        "raw" | "img" => Some(Format::Raw),
-        _ => None,
     }
 }
 

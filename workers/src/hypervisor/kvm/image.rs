@@ -224,7 +224,7 @@ fn backing_in(directory: &Directory, written: &str) -> Option<String> {
 /// wants to leave alone whatever may be in use, so here bytes do count where nothing is declared.
 pub(super) fn backing_of(directory: &Directory, file: &str) -> Option<String> {
     let looks = |start: &[u8]| if start.starts_with(&qcow2::MAGIC) { Format::Qcow2 } else { Format::Raw };
-    let format = |start: &[u8]| Ok(format::of_name(file).filter(|it| *it == Format::Raw).unwrap_or_else(|| looks(start)));
+    let format = |start: &[u8]| Ok(Format::of_name(file).filter(|it| *it == Format::Raw).unwrap_or_else(|| looks(start)));
     let (member, _) = Member::inspect(directory, file, format).ok()??;
     backing_in(directory, member.header?.backing.as_ref()?)
 }
