@@ -2,7 +2,7 @@
 //! that say nothing keep nobody out.
 //!
 //! **Invariant**: a connection whose request is being answered isn't moved. There are fewer such requests than seats, since
-//! reading and streaming have limits of their own; so there is always somebody who can be.
+//! reading, probing and streaming have limits of their own; so there is always somebody who can be.
 
 use std::{
     collections::BTreeMap,

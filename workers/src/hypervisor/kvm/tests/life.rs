@@ -189,6 +189,7 @@ async fn a_pool_that_is_not_there_is_unreachable() {
     refused(kvm.ping().await, unreachable, transient);
     refused(kvm.measure("volume", None, None).await, unreachable, transient);
     refused(kvm.discard(OperationId::new()).await, unreachable, transient);
+    refused(kvm.remove("volume", OperationId::new(), None).await, unreachable, transient);
     let draft = Draft { volume: "volume".into(), operation: OperationId::new(), attempt: 1 };
     refused(kvm.writer(&draft, 512, Format::Raw).await, unreachable, transient);
     refused(kvm.publish(&draft).await, unreachable, transient);
