@@ -48,6 +48,8 @@ pub struct Load {
     pub queued: usize,
     /// Operations submitted one after the other, each when the last is Ready.
     pub alone: usize,
+    /// Engines side by side, each with its own connections to the broker.
+    pub engines: usize,
     /// Unstarted steps in a queue of the broker, as in the engine's `Config`.
     pub queue_depth: i32,
 }
@@ -59,7 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub async fn run(parts: Parts, load: Load) -> Result<Value> {
     let services = (parts == Parts::Services).then(Services::from_env);
     let scratch = tempfile::Builder::new().prefix("longshore-bench-").tempdir()?;
-    let bench = Bench::start(services.as_ref(), scratch.path(), load.queue_depth).await?;
+    let bench = Bench::start(services.as_ref(), scratch.path(), load).await?;
     let mut figures = json!({"bench": "engine", "parts": format!("{parts:?}").to_lowercase(), "steps": STEPS});
     let mut put = |name: &str, value: f64| figures[name] = json!((value * 1000.0).round() / 1000.0);
 
@@ -75,6 +77,7 @@ pub async fn run(parts: Parts, load: Load) -> Result<Value> {
     let after = bench.reading(services.as_ref()).await?;
     let count = load.queued as f64;
     put("queue_depth", load.queue_depth.into());
+    put("engines", load.engines as f64);
     put("operations", count);
     put("operations_per_s", count / seconds);
     put("queued_p50_ms", percentile(&mut saturated, 0.5));
@@ -134,7 +137,7 @@ impl Reading {
 }
 
 impl Bench {
-    async fn start(services: Option<&Services>, scratch: &std::path::Path, queue_depth: i32) -> Result<Bench> {
+    async fn start(services: Option<&Services>, scratch: &std::path::Path, load: Load) -> Result<Bench> {
         let url = match services {
             Some(services) => services.fresh_database().await,
             None => format!("sqlite://{}/longshore.db", scratch.display()),
@@ -158,9 +161,12 @@ impl Bench {
         let wanted = Site::parse("[[zone]]\nname = \"z1\"\nregion = \"r1\"\n").map_err(|error| anyhow::anyhow!("{error}"))?;
         site::apply(&database, &known, &wanted).await?.map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let stop = CancellationToken::new();
-        let config = Config { queue_depth, ..Config::default() };
-        let engine_courier = connect("engine").await?;
-        let mut tasks = vec![tokio::spawn(engine::run(database.clone(), engine_courier, config, stop.clone()))];
+        let config = Config { queue_depth: load.queue_depth, ..Config::default() };
+        let mut tasks = vec![];
+        for _ in 0..load.engines {
+            let courier = connect("engine").await?;
+            tasks.push(tokio::spawn(engine::run(database.clone(), courier, config, stop.clone())));
+        }
         let mut worker = WorkerConfig::new(WorkerKind::Kvm, "z1", "h1");
         worker.short_concurrency = 256;
         let handlers = Handlers::default().on::<Rest, _, _>(async |_, _, ()| Ok(()));

@@ -18,13 +18,14 @@ async fn main() -> Result<()> {
         println!("{}", data::run(task).await?);
         return Ok(());
     }
-    let [parts, queued, alone, depth, form] = arguments.as_slice() else {
+    let [parts, queued, alone, depth, engines, form] = arguments.as_slice() else {
         bail!(
-            "wanted: data and a task as JSON; or engine or engine-embedded, operations queued, operations alone, depth of queues, json or text"
+            "wanted: data and a task as JSON; or engine or engine-embedded, operations queued, operations alone, depth of queues, engines, json or text"
         );
     };
     let number = |text: &str| text.parse::<usize>().with_context(|| format!("{text} is not a number"));
-    let load = Load { queued: number(queued)?, alone: number(alone)?, queue_depth: number(depth)?.try_into()? };
+    let (queued, alone, engines) = (number(queued)?, number(alone)?, number(engines)?);
+    let load = Load { queued, alone, engines, queue_depth: number(depth)?.try_into()? };
     let parts = match parts.as_str() {
         "engine" => Parts::Services,
         "engine-embedded" => Parts::Embedded,

@@ -34,6 +34,9 @@ pub struct Engine {
     /// Unstarted steps in a queue of the broker; 64 is the engine's own.
     #[arg(long, default_value_t = 64)]
     queue_depth: u16,
+    /// Engines side by side, in one process.
+    #[arg(long, default_value_t = 1)]
+    engines: usize,
     /// On SQLite and channels in one process, instead of PostgreSQL with fsync and RabbitMQ.
     #[arg(long)]
     embedded: bool,
@@ -58,7 +61,8 @@ fn engine(options: &Engine) -> Result<ExitStatus> {
     let mut command = Command::new(target().join("debug/longshore-bench"));
     let parts = if options.embedded { "engine-embedded" } else { "engine" };
     let form = if options.json { "json" } else { "text" };
-    command.args([parts, &options.operations.to_string(), &options.alone.to_string(), &options.queue_depth.to_string(), form]);
+    let numbers = [options.operations, options.alone, options.queue_depth.into(), options.engines].map(|it| it.to_string());
+    command.arg(parts).args(numbers).arg(form);
     match options.embedded {
         true => command.status().context("run longshore-bench"),
         false => services::while_running(true, &mut command),
