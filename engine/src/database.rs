@@ -1,12 +1,14 @@
 //! The database: SQLite (one writer, WAL) or PostgreSQL. Every transaction runs in a task of its own, since a
 //! future dropped inside begin or commit would poison the pool.
 
+pub(crate) mod reckoning;
+mod transaction;
+
 use anyhow::{Context, bail};
 use futures::future::BoxFuture;
 use longshore_schema::{migrations::Migrator, time::Timestamp};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqlErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    ConnectOptions, ConnectionTrait, DatabaseBackend, DatabaseConnection, DbErr, RuntimeErr, SqlErr, Statement,
     sqlx::{
         Connection,
         postgres::{PgConnectOptions, PgConnection},
@@ -15,6 +17,7 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 use std::{
+    borrow::Cow,
     fs::File,
     io::ErrorKind,
     os::unix::fs::OpenOptionsExt,
@@ -22,8 +25,9 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+pub use transaction::Transaction;
 
 /// How long a server may take to answer who only asks whether it is there.
 const KNOCK: Duration = Duration::from_secs(10);
@@ -47,8 +51,10 @@ pub struct Database {
 /// What tells the database's time.
 #[derive(Debug, Clone)]
 pub enum Clock {
-    /// The database itself.
-    Real,
+    /// A server.
+    Server,
+    /// This host: an embedded database has no other.
+    Host,
     /// A simulation: microseconds since 1970.
     Simulated(Arc<AtomicI64>),
 }
@@ -74,6 +80,7 @@ impl From<DbErr> for Failed {
             ["40001", "40P01", "could not serialize", "deadlock detected", "database is locked", "database table is locked"];
         match error.sql_err() {
             Some(SqlErr::UniqueConstraintViolation(what)) => Failed::Conflict(what),
+            _ if code_of(&error).is_some_and(|it| it == "40001") => Failed::Conflict(text),
             _ if retryable.iter().any(|it| text.contains(it)) => Failed::Conflict(text),
             // What was to be written can't be: a NUL in a text, a number out of range. Trying again can't help.
             _ if is_data_exception(&error) => Failed::Internal(error.into()),
@@ -84,8 +91,12 @@ impl From<DbErr> for Failed {
 
 /// SQLSTATE class 22, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn is_data_exception(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else { return false };
-    error.as_database_error().and_then(|it| it.code()).is_some_and(|it| it.starts_with("22"))
+    code_of(error).is_some_and(|it| it.starts_with("22"))
+}
+
+fn code_of(error: &DbErr) -> Option<Cow<'_, str>> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else { return None };
+    error.as_database_error()?.code()
 }
 
 impl From<anyhow::Error> for Failed {
@@ -116,7 +127,7 @@ impl Database {
                 if tx.get_database_backend() == DatabaseBackend::Postgres {
                     tx.execute_unprepared(TURN).await?;
                 }
-                Migrator::up(tx, None).await?;
+                Migrator::up(tx.begun().await?, None).await?;
                 first_row(tx).await
             })
         })
@@ -126,19 +137,20 @@ impl Database {
     /// Connects without migrating; fails if the database isn't of this version.
     pub async fn connect(url: &str) -> anyhow::Result<Database> {
         let shown = hide_password(url);
-        let (writer, reader) = if url.starts_with("sqlite:") {
+        let (writer, reader, clock) = if url.starts_with("sqlite:") {
             make_private(url).with_context(|| format!("open {shown}"))?;
             let open = |connections, query_only: bool| sqlite(url, connections, query_only);
             let writer = sea_orm::Database::connect(open(1, false)).await.with_context(|| format!("open {shown}"))?;
             let reader = sea_orm::Database::connect(open(4, true)).await.with_context(|| format!("open {shown}"))?;
-            (writer, reader)
+            (writer, reader, Clock::Host)
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            let connection = sea_orm::Database::connect(postgres(url)).await.with_context(|| format!("connect to {shown}"))?;
-            (connection.clone(), connection)
+            let writer = sea_orm::Database::connect(postgres(url, true)).await.with_context(|| format!("connect to {shown}"))?;
+            let reader = sea_orm::Database::connect(postgres(url, false)).await.with_context(|| format!("connect to {shown}"))?;
+            (writer, reader, Clock::Server)
         } else {
             bail!("the database is sqlite://PATH or postgres://USER@HOST/NAME, not {shown}");
         };
-        Ok(Database { writer, reader, url: url.to_owned(), clock: Clock::Real })
+        Ok(Database { writer, reader, url: url.to_owned(), clock })
     }
 
     /// A migrated database behind any connection, whose clock is the caller's: for simulations.
@@ -183,15 +195,11 @@ impl Database {
     pub async fn transact<T, F>(&self, work: F) -> Result<T, Failed>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t DatabaseTransaction) -> BoxFuture<'t, Result<T, Failed>> + Send + 'static,
+        F: for<'t> FnOnce(&'t Transaction) -> BoxFuture<'t, Result<T, Failed>> + Send + 'static,
     {
         let writer = self.writer.clone();
         let task = tokio::spawn(async move {
-            let options = TransactionOptions {
-                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                ..TransactionOptions::default()
-            };
-            let transaction = writer.begin_with_options(options).await?;
+            let transaction = Transaction::new(writer);
             match work(&transaction).await {
                 Ok(done) => {
                     transaction.commit().await?;
@@ -225,7 +233,7 @@ impl Database {
 }
 
 /// The site's row exists from the first start on: it holds the database's incarnation.
-async fn first_row(tx: &DatabaseTransaction) -> Result<(), Failed> {
+async fn first_row(tx: &Transaction) -> Result<(), Failed> {
     use longshore_schema::tables::site;
     use sea_orm::{ActiveValue::Set, EntityTrait};
     let row = site::ActiveModel { id: Set(1), incarnation: Set(uuid::Uuid::now_v7()), version: Set(1) };
@@ -258,7 +266,8 @@ impl Clock {
     /// The database's time.
     pub async fn now(&self, db: &impl ConnectionTrait) -> Result<Timestamp, DbErr> {
         match self {
-            Clock::Real => now(db).await,
+            Clock::Server => now(db).await,
+            Clock::Host => Ok(host_now()),
             Clock::Simulated(time) => Ok(Timestamp(time.load(Ordering::Relaxed))),
         }
     }
@@ -267,13 +276,20 @@ impl Clock {
 /// The database's clock, in microseconds since 1970.
 pub async fn now(db: &impl ConnectionTrait) -> Result<Timestamp, DbErr> {
     let backend = db.get_database_backend();
-    let sql = match backend {
-        DatabaseBackend::Postgres => "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now",
-        _ => "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER) AS now",
-    };
-    let row = db.query_one_raw(Statement::from_string(backend, sql)).await?;
+    if backend != DatabaseBackend::Postgres {
+        return Ok(host_now());
+    }
+    let row = db.query_one_raw(Statement::from_string(backend, format!("SELECT {SERVER_NOW} AS now"))).await?;
     let row = row.ok_or_else(|| DbErr::RecordNotFound("the database's clock".into()))?;
     Ok(Timestamp(row.try_get("", "now")?))
+}
+
+/// PostgreSQL's clock in SQL, as `Timestamp` has it.
+pub(crate) const SERVER_NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
+fn host_now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn sqlite(url: &str, connections: u32, query_only: bool) -> ConnectOptions {
@@ -294,18 +310,24 @@ fn is_out<C: Connection>(connection: &C) -> bool {
     !connection.is_in_transaction()
 }
 
-fn postgres(url: &str) -> ConnectOptions {
+/// Writers' statements are few, by key, and some are large: each is planned once for a connection. What people read is planned
+/// for what they ask. Each has connections of its own, so that whoever reads much keeps no writer waiting.
+fn postgres(url: &str, writer: bool) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options
-        .max_connections(8)
+        .max_connections(if writer { 3 } else { 5 })
+        .connect_lazy(!writer)
         .sqlx_logging(false)
         .acquire_timeout(Duration::from_secs(30))
+        // One that a restarted server dropped isn't used; while there is work, nothing is asked before each statement.
+        .test_before_acquire_if_idle_for(Duration::from_secs(1))
         .max_lifetime(Duration::from_secs(600));
-    options.map_sqlx_postgres_opts(|it| {
+    options.map_sqlx_postgres_opts(move |it| {
         let limits = [("statement_timeout", "60s"), ("lock_timeout", "20s"), ("idle_in_transaction_session_timeout", "60s")];
         // Every query is by key. A plan that was made, and kept, while a table was still empty must be so too.
         let by_key = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
-        it.options(limits).options(by_key)
+        let plans = [("plan_cache_mode", if writer { "force_generic_plan" } else { "auto" })];
+        it.options(limits).options(by_key).options(plans)
     });
     options.map_sqlx_postgres_pool_opts(|it| it.after_release(|connection, _| Box::pin(async move { Ok(is_out(connection)) })));
     options

@@ -4,12 +4,9 @@
 
 mod shortage;
 
-use crate::database::Failed;
+use crate::database::{Failed, Transaction};
 use longshore_schema::tables::{operation, place};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QuerySelect,
-    sea_query::Expr,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QuerySelect, sea_query::Expr};
 pub use shortage::Shortage;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +58,7 @@ impl Ledger {
     /// Books `bytes` of a place. `ahead`: operations that wait for the same place and come first.
     pub async fn reserve(
         &mut self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         place: &str,
         bytes: i64,
         physical: i64,
@@ -79,14 +76,14 @@ impl Ledger {
     }
 
     /// Whether `bytes` would fit now.
-    pub async fn fits(&mut self, tx: &DatabaseTransaction, place: &str, bytes: i64) -> Result<bool, Failed> {
+    pub async fn fits(&mut self, tx: &Transaction, place: &str, bytes: i64) -> Result<bool, Failed> {
         Ok(self.entry(tx, place).await?.left() >= bytes)
     }
 
     /// Moves or gives back: adds to what is reserved, used and promised; sums may only go down or stay.
     pub async fn adjust(
         &mut self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         place_id: i32,
         reserved: i64,
         used: i64,
@@ -113,7 +110,7 @@ impl Ledger {
     }
 
     /// Writes every changed place once.
-    pub async fn flush(self, tx: &DatabaseTransaction) -> Result<(), Failed> {
+    pub async fn flush(self, tx: &Transaction) -> Result<(), Failed> {
         for entry in self.places.into_values().filter(|it| (it.reserved, it.used, it.promised) != (0, 0, 0)) {
             let (limit, physical_limit) = (limit(&entry.row), physical_limit(&entry.row));
             let column = |it: place::Column| Expr::col(it);
@@ -139,7 +136,7 @@ impl Ledger {
         Ok(())
     }
 
-    async fn entry(&mut self, tx: &DatabaseTransaction, name: &str) -> Result<&mut Entry, Failed> {
+    async fn entry(&mut self, tx: &Transaction, name: &str) -> Result<&mut Entry, Failed> {
         if !self.places.contains_key(name) {
             let row = place::Entity::find().filter(place::Column::Name.eq(name)).one(tx).await?;
             let row = row.ok_or_else(|| Failed::Internal(anyhow::anyhow!("place {name} is gone")))?;

@@ -49,7 +49,7 @@ pub struct Handed {
 }
 
 impl Handed {
-    /// Rows, claimed for this engine, and messages that were never stored; written at `now`.
+    /// Rows, claimed for this engine, and messages that were never stored, at the transaction's time.
     pub fn new(rows: Vec<outbox::Model>, passing: Vec<outbox::Model>, now: Timestamp) -> Handed {
         Handed { rows, passing, now: (now, Instant::now()) }
     }
@@ -147,7 +147,8 @@ impl Publisher {
         let now = handed.now();
         let passing = handed.passing.iter().map(|row| parcel(row, now)).collect();
         let parcels = handed.rows.iter().map(|row| parcel(row, now)).collect();
-        let (_, sent) = tokio::join!(self.courier.publish(passing), self.courier.publish(parcels));
+        let (passed, sent) = tokio::join!(self.courier.publish(passing), self.courier.publish(parcels));
+        handed.passing.iter().zip(&passed).for_each(|(row, sent)| tell_unsent_step(row, sent));
         let settled = handed.rows.iter().zip(&sent).filter(|(row, sent)| is_settled(row, sent, now));
         lock(&self.confirmed).extend(settled.map(|(row, _)| row.id));
     }
@@ -175,10 +176,6 @@ pub fn is_settled(row: &outbox::Model, sent: &Result<(), Unsent>, now: Timestamp
         Ok(()) => true,
         Err(Unsent::Unroutable { exchange, routing_key }) if exchange.is_empty() => {
             tracing::info!(routing_key, "nobody waits for this reply any more");
-            true
-        }
-        Err(unsent) if once(row) => {
-            tracing::warn!(%unsent, "a short step may have been sent; its next attempt follows when this one's time is over");
             true
         }
         Err(unsent) if expired => {
@@ -209,8 +206,7 @@ pub async fn delete(database: &Database, settled: Vec<Uuid>) {
     }
 }
 
-/// Claims rows whose claim has expired, and returns those to publish. What may have been sent and must not be
-/// sent twice is deleted.
+/// Claims rows whose claim has expired, and returns them to publish.
 pub async fn left_over(database: &Database) -> Result<(Vec<outbox::Model>, Timestamp), Failed> {
     let clock = database.clock();
     let claimed = database.transact(move |tx| {
@@ -234,16 +230,16 @@ pub async fn left_over(database: &Database) -> Result<(Vec<outbox::Model>, Times
         }
         .boxed()
     });
-    let (mine, now) = claimed.await?;
-    let (unsure, rows): (Vec<_>, Vec<_>) = mine.into_iter().partition(once);
-    delete(database, unsure.iter().map(|it| it.id).collect()).await;
-    Ok((rows, now))
+    claimed.await
 }
 
-/// A short step has no start that the engine could refuse, so the same attempt is never published twice: a copy
-/// that runs late could meet its own undo.
-fn once(row: &outbox::Model) -> bool {
-    row.properties.get("once").and_then(Value::as_bool).unwrap_or(false)
+/// A step is sent once: whether it arrived is not asked again, the clock sends its next attempt when this one's time is over.
+fn tell_unsent_step(row: &outbox::Model, sent: &Result<(), Unsent>) {
+    if let Err(unsent) = sent
+        && row.mandatory
+    {
+        tracing::warn!(%unsent, "a step may not have been sent; its next attempt follows when this one's time is over");
+    }
 }
 
 /// What was handed over meanwhile goes in the same window.

@@ -2,7 +2,7 @@
 //! uses follow what Ready objects refer to; a pack without uses is condemned, and swept after the grace.
 
 use crate::{
-    database::Failed,
+    database::{Failed, Transaction},
     ledger::Ledger,
     mutant::{self, Mutant},
 };
@@ -15,7 +15,7 @@ use longshore_schema::{
 };
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Alias, Expr, OnConflict, Query},
 };
 
@@ -26,12 +26,7 @@ const CHUNK: usize = 500;
 const MOST_REPACKED: u64 = 256;
 
 /// Records sealed packs: a row and a use each; their bytes move from reserved to used. Known ones are left alone.
-pub async fn record(
-    tx: &DatabaseTransaction,
-    ledger: &mut Ledger,
-    operation: OperationId,
-    sealed: &[Sealed],
-) -> Result<(), Failed> {
+pub async fn record(tx: &Transaction, ledger: &mut Ledger, operation: OperationId, sealed: &[Sealed]) -> Result<(), Failed> {
     // A pack that two attempts found is named twice.
     let sealed: std::collections::BTreeMap<_, _> = sealed.iter().map(|it| (&it.id, it)).collect();
     let sealed: Vec<Sealed> = sealed.into_values().filter(|it| it.id.operation == operation).cloned().collect();
@@ -79,7 +74,7 @@ pub async fn record(
 }
 
 /// A new object takes over its base's uses, but for those packs that it doesn't refer to.
-pub async fn inherit(tx: &DatabaseTransaction, object: OperationId, base: OperationId, dropped: &[PackId]) -> Result<(), Failed> {
+pub async fn inherit(tx: &Transaction, object: OperationId, base: OperationId, dropped: &[PackId]) -> Result<(), Failed> {
     let dropped: Vec<String> = dropped.iter().map(PackId::to_string).collect();
     let kept = |query: &mut sea_orm::sea_query::SelectStatement| {
         query.from(pack_use::Entity).and_where(pack_use::Column::ObjectId.eq(base.0));
@@ -113,7 +108,7 @@ pub async fn inherit(tx: &DatabaseTransaction, object: OperationId, base: Operat
 
 /// An object refers to only a little of these packs. Others that it inherited as such stay so: what is taken over from a
 /// base becomes less from object to object.
-pub async fn mark_sparse(tx: &DatabaseTransaction, object: OperationId, sparse: &[PackId]) -> Result<(), Failed> {
+pub async fn mark_sparse(tx: &Transaction, object: OperationId, sparse: &[PackId]) -> Result<(), Failed> {
     for chunk in sparse.chunks(CHUNK) {
         pack_use::Entity::update_many()
             .col_expr(pack_use::Column::Sparse, Expr::val(true))
@@ -145,12 +140,7 @@ pub async fn sparse(db: &impl ConnectionTrait, object: OperationId) -> Result<Ve
 }
 
 /// An object of ours doesn't refer to these packs (any more); those without uses are condemned.
-pub async fn drop_uses(
-    tx: &DatabaseTransaction,
-    now: Timestamp,
-    object: OperationId,
-    only: Option<&[PackId]>,
-) -> Result<(), Failed> {
+pub async fn drop_uses(tx: &Transaction, now: Timestamp, object: OperationId, only: Option<&[PackId]>) -> Result<(), Failed> {
     let used =
         pack_use::Entity::find().select_only().column(pack_use::Column::PackId).filter(pack_use::Column::ObjectId.eq(object.0));
     let mut ids: Vec<String> = used.into_tuple().all(tx).await?;
@@ -180,7 +170,7 @@ pub async fn drop_uses(
     Ok(())
 }
 
-async fn condemn(tx: &DatabaseTransaction, now: Timestamp, row: &pack::Model) -> Result<(), Failed> {
+async fn condemn(tx: &Transaction, now: Timestamp, row: &pack::Model) -> Result<(), Failed> {
     let grace = place::Entity::find_by_id(row.place_id).one(tx).await?.map_or(3600, |it| grace_s(&it));
     pack::Entity::update_many()
         .col_expr(pack::Column::State, Expr::val("condemned"))
@@ -206,13 +196,13 @@ pub fn grace_s(place: &place::Model) -> u64 {
 }
 
 /// The store confirmed that all packs of a failed operation are gone: so are their rows and their bytes.
-pub async fn forget_all_of(tx: &DatabaseTransaction, ledger: &mut Ledger, operation: OperationId) -> Result<(), Failed> {
+pub async fn forget_all_of(tx: &Transaction, ledger: &mut Ledger, operation: OperationId) -> Result<(), Failed> {
     let rows = pack::Entity::find().filter(pack::Column::OperationId.eq(operation.0)).all(tx).await?;
     forget(tx, ledger, &rows).await
 }
 
 /// Rows and bytes of packs that the store confirmed to be gone.
-pub async fn forget(tx: &DatabaseTransaction, ledger: &mut Ledger, rows: &[pack::Model]) -> Result<(), Failed> {
+pub async fn forget(tx: &Transaction, ledger: &mut Ledger, rows: &[pack::Model]) -> Result<(), Failed> {
     for chunk in rows.chunks(CHUNK) {
         let ids: Vec<String> = chunk.iter().map(|it| it.id.clone()).collect();
         pack_use::Entity::delete_many().filter(pack_use::Column::PackId.is_in(ids.clone())).exec(tx).await?;
@@ -233,12 +223,7 @@ pub async fn forget(tx: &DatabaseTransaction, ledger: &mut Ledger, rows: &[pack:
 
 /// Marks what may be deleted now: condemned packs whose grace is over and that nobody uses, and those of a
 /// sweep that died. At most `limit`.
-pub async fn begin_deleting(
-    tx: &DatabaseTransaction,
-    now: Timestamp,
-    place_id: i32,
-    limit: u64,
-) -> Result<Vec<pack::Model>, Failed> {
+pub async fn begin_deleting(tx: &Transaction, now: Timestamp, place_id: i32, limit: u64) -> Result<Vec<pack::Model>, Failed> {
     let due = pack::Entity::find()
         .filter(pack::Column::PlaceId.eq(place_id))
         .filter(pack::Column::State.eq("deleting").or(pack::Column::State.eq("condemned").and(pack::Column::NotBefore.lt(now.0))))
@@ -260,7 +245,7 @@ pub async fn begin_deleting(
 }
 
 /// Which of these packs have no row: nobody of ours knows them.
-pub async fn unknown<'s>(tx: &DatabaseTransaction, found: &'s [Sealed]) -> Result<Vec<&'s Sealed>, Failed> {
+pub async fn unknown<'s>(tx: &Transaction, found: &'s [Sealed]) -> Result<Vec<&'s Sealed>, Failed> {
     let mut unknown = vec![];
     for chunk in found.chunks(CHUNK) {
         let ids: Vec<String> = chunk.iter().map(|it| it.id.to_string()).collect();

@@ -224,6 +224,11 @@ pub fn call<S: Step>(queue: &str, step: S, input: impl Gives<S::Input>, pace: Pa
 }
 
 impl Plan {
+    /// Whether space is booked for it.
+    pub fn reserves(&self) -> bool {
+        self.steps.iter().any(|it| matches!(it.work, Work::Engine(EngineStep::Reserve(_))))
+    }
+
     /// Adds an engine step. Its output is known to the engine only.
     pub fn engine<T>(&mut self, name: &str, step: EngineStep) -> Output<T> {
         self.push(Planned { name: name.into(), work: Work::Engine(step), undo: None, probe: None, looks: true })

@@ -152,7 +152,7 @@ impl Events {
     }
 }
 
-async fn furnish(tx: &sea_orm::DatabaseTransaction) -> Result<(), crate::database::Failed> {
+async fn furnish(tx: &crate::database::Transaction) -> Result<(), crate::database::Failed> {
     let near = zone::Model { name: "z1".into(), region: "r1".into(), path: "auto".into() };
     zone::Entity::insert(zone::ActiveModel::from(near).reset_all()).exec_without_returning(tx).await?;
     let pool = json!({"role": "pool", "name": "fast", "zone": "z1", "hypervisor": "kvm", "url": "file:///srv/v", "capacity": 1_u64 << 40});

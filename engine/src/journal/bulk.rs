@@ -1,19 +1,20 @@
 //! Writes many rows at once. PostgreSQL does all of a transaction's writing in one statement, SQLite one table after the
 //! other.
 //!
-//! **Invariant**: an update names what was read. A row that isn't so any more isn't changed, and the count that
-//! comes back is short: the caller rolls back.
+//! **Invariant**: an update names what was read. A row that isn't so any more isn't changed, the count of changed rows is
+//! short, and nothing of the transaction stays: PostgreSQL's statement compares and fails by itself, as nobody could roll
+//! it back who isn't in a transaction.
 
 mod columns;
 pub(super) mod rows;
 mod sql;
 
 use super::unit::SeenKey;
-use crate::database::Failed;
+use crate::database::{Failed, Transaction};
 use columns::MESSAGE_SEEN;
-use longshore_schema::tables::message_seen;
+use longshore_schema::{tables::message_seen, time::Timestamp};
 use rows::{Array, Rows};
-use sea_orm::{ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait, Statement, Value};
 use serde::Deserialize;
 use sql::{POSTGRES, SQLITE, Source};
 
@@ -24,23 +25,26 @@ pub(super) struct Depth {
     pub(super) unstarted: i32,
 }
 
-/// Writes all of it, or says `Conflict` if something read isn't so any more. The depths of the queues that changed.
-pub(super) async fn write(tx: &DatabaseTransaction, rows: Rows) -> Result<Vec<Depth>, Failed> {
-    let expected = [rows.operations.rows, rows.steps.rows, rows.queues.rows];
-    let (changed, depths) = match tx.get_database_backend() {
-        DatabaseBackend::Postgres => write_at_once(tx, rows).await?,
-        DatabaseBackend::Sqlite | DatabaseBackend::MySql | _ => write_one_by_one(tx, rows).await?,
-    };
-    for ((what, expected), changed) in ["operations", "steps", "queues"].into_iter().zip(expected).zip(changed) {
-        if changed != expected {
-            return Err(Failed::Conflict(format!("{} of {expected} {what} changed meanwhile", expected.abs_diff(changed))));
-        }
+/// What a transaction's last statement tells.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// Of the queues that changed.
+    pub(super) depths: Vec<Depth>,
+    /// The database's time, where it is another host's.
+    pub(super) now: Option<Timestamp>,
+}
+
+/// Writes all of it, or says `Conflict` if something read isn't so any more, or if `reckoned` isn't the database's time.
+/// On PostgreSQL it is the transaction's last statement.
+pub(super) async fn write(tx: &Transaction, rows: Rows, reckoned: Option<Timestamp>) -> Result<Changed, Failed> {
+    match tx.get_database_backend() {
+        DatabaseBackend::Postgres => write_at_once(tx, rows, reckoned).await,
+        DatabaseBackend::Sqlite | DatabaseBackend::MySql | _ => write_one_by_one(tx, rows).await,
     }
-    Ok(depths)
 }
 
 /// Which of these commands (tenant, user, message id) were answered before.
-pub(super) async fn seen(tx: &DatabaseTransaction, keys: &[SeenKey]) -> Result<Vec<message_seen::Model>, Failed> {
+pub(super) async fn seen(tx: &Transaction, keys: &[SeenKey]) -> Result<Vec<message_seen::Model>, Failed> {
     let backend = tx.get_database_backend();
     let mut rows = Array::default();
     for (tenant, user_name, message_id) in keys {
@@ -54,7 +58,8 @@ pub(super) async fn seen(tx: &DatabaseTransaction, keys: &[SeenKey]) -> Result<V
     Ok(message_seen::Entity::find().from_raw_sql(statement).all(tx).await?)
 }
 
-async fn write_at_once(tx: &DatabaseTransaction, rows: Rows) -> Result<([usize; 3], Vec<Depth>), Failed> {
+async fn write_at_once(tx: &Transaction, rows: Rows, reckoned: Option<Timestamp>) -> Result<Changed, Failed> {
+    let counts = [rows.operations.rows, rows.steps.rows, rows.queues.rows].map(|it| Value::from(it as i64));
     let arrays = [
         rows.new_operations,
         rows.operations,
@@ -66,16 +71,18 @@ async fn write_at_once(tx: &DatabaseTransaction, rows: Rows) -> Result<([usize; 
         rows.confirmed,
         rows.queues,
     ];
-    let values = arrays.into_iter().map(|it| it.text().map(Value::from)).collect::<Result<Vec<_>, _>>()?;
+    let mut values = arrays.into_iter().map(|it| it.text().map(Value::from)).collect::<Result<Vec<_>, _>>()?;
+    values.extend(counts);
+    values.push(Value::from(reckoned.map(|it| it.0)));
     let statement = Statement::from_sql_and_values(DatabaseBackend::Postgres, POSTGRES.as_str(), values);
-    let row = tx.query_one_raw(statement).await?.ok_or_else(|| anyhow::anyhow!("the statement for many rows gave none"))?;
-    let count = |name: &str| Ok::<_, Failed>(usize::try_from(row.try_get::<i64>("", name)?).unwrap_or(0));
+    let row = tx.query_last(statement).await?.ok_or_else(|| anyhow::anyhow!("the statement for many rows gave none"))?;
     let depths: Option<String> = row.try_get("", "depths")?;
-    let depths: Vec<Depth> = depths.map(|it| serde_json::from_str(&it)).transpose()?.unwrap_or_default();
-    Ok(([count("operations")?, count("steps")?, depths.len()], depths))
+    let depths = depths.map(|it| serde_json::from_str(&it)).transpose()?.unwrap_or_default();
+    Ok(Changed { depths, now: Some(Timestamp(row.try_get("", "now")?)) })
 }
 
-async fn write_one_by_one(tx: &DatabaseTransaction, rows: Rows) -> Result<([usize; 3], Vec<Depth>), Failed> {
+async fn write_one_by_one(tx: &Transaction, rows: Rows) -> Result<Changed, Failed> {
+    let expected = [rows.operations.rows, rows.steps.rows, rows.queues.rows];
     let run = async |sql: &str, array: Array| -> Result<usize, Failed> {
         if array.rows == 0 {
             return Ok(0);
@@ -100,5 +107,11 @@ async fn write_one_by_one(tx: &DatabaseTransaction, rows: Rows) -> Result<([usiz
             depths.push(Depth { name: row.try_get("", "name")?, unstarted: row.try_get("", "unstarted")? });
         }
     }
-    Ok(([operations, steps, depths.len()], depths))
+    let changed = [operations, steps, depths.len()];
+    for ((what, expected), changed) in ["operations", "steps", "queues"].into_iter().zip(expected).zip(changed) {
+        if changed != expected {
+            return Err(Failed::Conflict(format!("{} of {expected} {what} changed meanwhile", expected.abs_diff(changed))));
+        }
+    }
+    Ok(Changed { depths, now: None })
 }

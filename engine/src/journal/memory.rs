@@ -6,9 +6,13 @@
 //! everything is read.
 
 use super::{loaded::Loaded, outflow::Outflow};
-use crate::machine::State;
-use longshore_schema::ids::OperationId;
-use std::collections::{BTreeMap, HashMap};
+use crate::{
+    database::{Clock, Transaction, reckoning::Reckoning},
+    machine::State,
+};
+use longshore_schema::{ids::OperationId, time::Timestamp};
+use sea_orm::DbErr;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Operations remembered at the most: a few kilobytes each.
 const LIMIT: usize = 4096;
@@ -21,9 +25,36 @@ pub struct Memory {
     pub(super) queues: HashMap<String, i32>,
     /// How fast they empty.
     pub(super) outflows: HashMap<String, Outflow>,
+    /// Queues for which nothing waited in the database when it was looked for last; another engine may have added to it.
+    pub(super) waited_for_by_none: HashSet<String>,
+    pub(super) time: Reckoning,
+}
+
+/// The time of a transaction.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) at: Timestamp,
+    /// It wasn't read from the database, which has to compare it with its own.
+    pub(super) reckoned: bool,
 }
 
 impl Memory {
+    /// The time of a transaction that begins.
+    pub(super) async fn now(&mut self, clock: &Clock, tx: &Transaction) -> Result<Now, DbErr> {
+        if let Clock::Server = clock
+            && let Some(at) = self.time.now()
+        {
+            return Ok(Now { at, reckoned: true });
+        }
+        if let Clock::Host = clock {
+            // Whoever else writes is waited for here, not after the time was taken.
+            tx.begun().await?;
+        }
+        let at = clock.now(tx).await?;
+        self.time.read(at);
+        Ok(Now { at, reckoned: false })
+    }
+
     /// Takes an operation out: whoever has it gives it back after the commit.
     pub(super) fn take(&mut self, id: OperationId) -> Option<Loaded> {
         self.operations.remove(&id).map(|it| Loaded { remembered: true, ..it })
@@ -52,5 +83,7 @@ impl Memory {
     pub(super) fn clear(&mut self) {
         self.operations.clear();
         self.queues.clear();
+        self.waited_for_by_none.clear();
+        self.time.forget();
     }
 }

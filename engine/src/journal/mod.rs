@@ -225,14 +225,14 @@ pub async fn write(
     let written = database.transact(move |tx| {
         async move {
             let mut memory = shared.lock().await;
-            let now = clock.now(tx).await?;
-            let mut unit = Unit::new(tx, &mut memory, config, now);
+            let now = memory.now(&clock, tx).await?;
+            let mut unit = Unit::new(tx, &mut memory, config, now.at);
             load(&mut unit, &items).await?;
             let mut absorbed = vec![];
             for item in &items {
                 absorbed.push(absorb(&mut unit, item).await?);
             }
-            Ok((absorbed, now, unit.flush(&confirmed).await?))
+            Ok((absorbed, now.at, unit.flush(&confirmed, now.reckoned).await?))
         }
         .boxed()
     });
@@ -241,6 +241,7 @@ pub async fn write(
             let mut memory = memory.lock().await;
             memory.keep(flushed.operations);
             memory.queues.extend(flushed.queues);
+            flushed.now.into_iter().for_each(|it| memory.time.read(it));
             Ok(Written { absorbed, outbox: flushed.outbox, passing: flushed.passing, now })
         }
         Err(failed) => {

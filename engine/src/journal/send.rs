@@ -1,5 +1,5 @@
-//! Messages of a unit of work. Steps, events and replies are rows of the outbox first; control and progress, which
-//! needn't survive, are published after the commit and never stored.
+//! Messages of a unit of work. Events and replies are rows of the outbox first. The others are published after the commit
+//! and never stored: steps, whose own rows say that they were sent, and by when; control and progress, which needn't survive.
 
 use super::{
     bulk::rows::{QueueChange, Rows},
@@ -35,14 +35,13 @@ impl Unit<'_> {
     /// Sends a message after the commit that needn't survive.
     pub fn pass(&mut self, exchange: &str, routing_key: &str, body: String) {
         let expires = Some(self.now.plus_s(60));
-        self.put(exchange, routing_key, false, json!({"persistent": false}), body, expires);
-        self.passing.extend(self.outbox.pop());
+        self.passing.push(self.message(exchange, routing_key, false, json!({"persistent": false}), body, expires));
     }
 
     /// Answers a command.
     pub fn reply(&mut self, reply_to: &str, correlation_id: Option<&str>, reply: &Value) {
         let properties = json!({"correlation_id": correlation_id, "persistent": true});
-        self.put("", reply_to, true, properties, reply.to_string(), Some(self.now.plus_s(3600)));
+        self.outbox.push(self.message("", reply_to, true, properties, reply.to_string(), Some(self.now.plus_s(3600))));
     }
 
     /// Tells the world about a change of state, as a CloudEvent.
@@ -73,21 +72,20 @@ impl Unit<'_> {
         };
         let (key, message_id) = (format!("{}.{}", row.kind, state_name(operation.state)), event.id.clone());
         let properties = json!({"message_id": message_id, "persistent": true, "content_type": "application/cloudevents+json"});
-        self.put(names::EVENTS, &key, false, properties, serde_json::to_string(&event)?, None);
+        self.outbox.push(self.message(names::EVENTS, &key, false, properties, serde_json::to_string(&event)?, None));
         Ok(())
     }
 
-    fn put(
-        &mut self,
+    fn message(
+        &self,
         exchange: &str,
         routing_key: &str,
         mandatory: bool,
         properties: Value,
         body: String,
         expires: Option<Timestamp>,
-    ) {
-        let claimed_until = self.now.plus_s(CLAIM_S).0;
-        self.outbox.push(outbox::Model {
+    ) -> outbox::Model {
+        outbox::Model {
             id: uuid::Uuid::now_v7(),
             exchange: exchange.to_owned(),
             routing_key: routing_key.to_owned(),
@@ -95,8 +93,8 @@ impl Unit<'_> {
             properties,
             body,
             expires_at: expires.map(|it| it.0),
-            claimed_until,
-        });
+            claimed_until: self.now.plus_s(CLAIM_S).0,
+        }
     }
 
     /// Fills the broker's queues up to their depth: what this unit wants to send, and what waits in the database.
@@ -114,8 +112,17 @@ impl Unit<'_> {
             let wanted = if self.refilled { usize::MAX } else { ready.len() };
             let depth = self.depth(&name, left);
             let (unstarted, free) = self.room(&name, depth, left, wanted).await?;
-            if (left < 0 || self.refilled) && ready.len() < free {
-                ready.extend(self.backlog(&name, free - ready.len(), &ready).await?);
+            let may_wait = self.refilled || (left < 0 && !self.memory.waited_for_by_none.contains(&name));
+            if may_wait && ready.len() < free {
+                let missing = free - ready.len();
+                let found = self.backlog(&name, missing, &ready).await?;
+                if found.len() < missing {
+                    self.memory.waited_for_by_none.insert(name.clone());
+                }
+                ready.extend(found);
+            }
+            if ready.len() > free {
+                self.memory.waited_for_by_none.remove(&name);
             }
             ready.sort_by_key(|(id, _)| (-self.operations[id].row.priority, *id));
             ready.truncate(free);
@@ -212,7 +219,7 @@ impl Unit<'_> {
         }
     }
 
-    /// Puts the current attempt of a step into the outbox.
+    /// Sends the current attempt of a step after the commit: once, as the same attempt twice could run beside its own undo.
     fn send(&mut self, id: OperationId, seq: usize) -> Result<(), Failed> {
         let Some(call) = self.call(id, seq).cloned() else {
             return Err(Failed::Internal(anyhow::anyhow!("step {seq} of {id} has nothing to send")));
@@ -239,7 +246,6 @@ impl Unit<'_> {
         let message = StepMessage { attempt, step: call.step.clone(), args: call.args, input, start_before, pace, may_write };
         let properties = json!({
             "message_id": format!("{id}/{seq}/{}", attempt.n), "persistent": true, "priority": loaded.row.priority,
-            "once": matches!(pace, Pace::Short { .. }),
         });
         let body = serde_json::to_string(&message)?;
         let delivery = self.delivery(id, attempt.seq);
@@ -248,7 +254,7 @@ impl Unit<'_> {
         if let Some(loaded) = self.operations.get_mut(&id) {
             loaded.changed = true;
         }
-        self.put(names::STEPS, &call.queue, true, properties, body, Some(start_before));
+        self.passing.push(self.message(names::STEPS, &call.queue, true, properties, body, Some(start_before)));
         Ok(())
     }
 }

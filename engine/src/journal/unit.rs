@@ -4,7 +4,7 @@
 use super::{bulk, loaded::Loaded, memory::Memory, rows::Delivery};
 use crate::{
     config::Config,
-    database::Failed,
+    database::{Failed, Transaction},
     ledger::Ledger,
     machine::{Event, Operation, StepState},
     world::Surroundings,
@@ -16,19 +16,19 @@ use longshore_schema::{
     tables::{history, message_seen, operation, outbox, step, tenant_user},
     time::Timestamp,
 };
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// A unit of work.
 pub struct Unit<'t> {
-    pub(crate) tx: &'t DatabaseTransaction,
+    pub(crate) tx: &'t Transaction,
     pub(super) config: Config,
     pub(super) now: Timestamp,
     pub(crate) ledger: Ledger,
     pub(super) memory: &'t mut Memory,
     pub(super) operations: BTreeMap<OperationId, Loaded>,
     pub(super) outbox: Vec<outbox::Model>,
-    /// Messages that needn't survive: sent after the commit, never stored.
+    /// Steps, and messages that needn't survive: sent after the commit, never stored.
     pub(super) passing: Vec<outbox::Model>,
     pub(super) history: Vec<history::Model>,
     /// Steps that left the broker's queue, and those that want in, by queue.
@@ -51,7 +51,7 @@ pub(crate) type SeenKey = (String, String, String);
 
 impl<'t> Unit<'t> {
     /// An empty unit in a transaction.
-    pub fn new(tx: &'t DatabaseTransaction, memory: &'t mut Memory, config: Config, now: Timestamp) -> Unit<'t> {
+    pub fn new(tx: &'t Transaction, memory: &'t mut Memory, config: Config, now: Timestamp) -> Unit<'t> {
         Unit {
             tx,
             config,
@@ -74,7 +74,7 @@ impl<'t> Unit<'t> {
     }
 
     /// The transaction.
-    pub fn tx(&self) -> &'t DatabaseTransaction {
+    pub fn tx(&self) -> &'t Transaction {
         self.tx
     }
 
@@ -247,6 +247,7 @@ impl<'t> Unit<'t> {
         self.history.retain(|it| it.operation_id != id.0);
         let of = |key: &str| key.starts_with(&id.to_string());
         self.outbox.retain(|it| !it.properties["message_id"].as_str().is_some_and(of));
+        self.passing.retain(|it| !it.properties["message_id"].as_str().is_some_and(of));
         self.unsent.retain(|(operation, _)| *operation != id);
         self.next.retain(|(operation, _)| *operation != id);
     }

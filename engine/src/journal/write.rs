@@ -13,6 +13,7 @@ use crate::database::Failed;
 use longshore_schema::{
     ids::OperationId,
     tables::{outbox, step},
+    time::Timestamp,
 };
 use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
@@ -22,17 +23,20 @@ use uuid::Uuid;
 pub struct Flushed {
     /// Rows of the outbox.
     pub outbox: Vec<outbox::Model>,
-    /// Messages that needn't survive.
+    /// Steps, and messages that needn't survive.
     pub passing: Vec<outbox::Model>,
     /// Operations as they are now.
     pub(super) operations: BTreeMap<OperationId, Loaded>,
     /// Queues of the broker as they are now.
     pub(super) queues: HashMap<String, i32>,
+    /// The database's time, if it was read.
+    pub(super) now: Option<Timestamp>,
 }
 
 impl Unit<'_> {
     /// Writes everything, and deletes those rows of the outbox that were confirmed. Nothing may be applied afterwards.
-    pub async fn flush(mut self, confirmed: &[Uuid]) -> Result<Flushed, Failed> {
+    /// `reckoned`: the database compares the unit's time with its own.
+    pub async fn flush(mut self, confirmed: &[Uuid], reckoned: bool) -> Result<Flushed, Failed> {
         self.wake_waiting().await?;
         let mut rows = Rows::default();
         let depths = self.dispatch(&mut rows).await?;
@@ -54,11 +58,11 @@ impl Unit<'_> {
         for id in confirmed {
             rows.confirmed.push(&Confirmed { id: *id })?;
         }
-        let changed = bulk::write(self.tx, rows).await?;
         self.ledger.flush(self.tx).await?;
-        let changed = changed.into_iter().map(|it| (it.name, it.unstarted));
-        let queues = depths.into_iter().chain(changed).collect();
-        Ok(Flushed { outbox: self.outbox, passing: self.passing, operations: self.operations, queues })
+        // The last statement, and mostly the only one.
+        let changed = bulk::write(self.tx, rows, reckoned.then_some(self.now)).await?;
+        let queues = depths.into_iter().chain(changed.depths.into_iter().map(|it| (it.name, it.unstarted))).collect();
+        Ok(Flushed { outbox: self.outbox, passing: self.passing, operations: self.operations, queues, now: changed.now })
     }
 }
 

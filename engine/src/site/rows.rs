@@ -1,7 +1,7 @@
 //! The site in the database: reading it with what is in use, and the one transaction that changes it.
 
 use super::{Change, How, Known, check, difference, places, settled};
-use crate::database::{Database, Failed};
+use crate::database::{Database, Failed, Transaction};
 use anyhow::{Context, anyhow};
 use longshore_schema::{
     fault::Fault,
@@ -9,8 +9,8 @@ use longshore_schema::{
     tables::{claim, operation, pack, place, remains, reservation, site, tenant_user, zone},
 };
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter,
-    QueryOrder, sea_query::Expr,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
+    sea_query::Expr,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ pub async fn apply(database: &Database, known: &Known, site: &Site) -> Result<Re
     database.transact(move |tx| Box::pin(async move { change(tx, version, &wanted).await })).await
 }
 
-async fn change(tx: &DatabaseTransaction, version: i64, wanted: &Site) -> Result<Result<Vec<Change>, Fault>, Failed> {
+async fn change(tx: &Transaction, version: i64, wanted: &Site) -> Result<Result<Vec<Change>, Fault>, Failed> {
     let guard = site::Entity::update_many()
         .col_expr(site::Column::Version, Expr::col(site::Column::Version).add(1))
         .filter(site::Column::Id.eq(1))

@@ -175,12 +175,9 @@ impl Simulation<'_> {
     /// The relay: publishes, and deletes what needs no more of it.
     pub(super) fn publish(&mut self, engine: usize, rows: Vec<outbox::Model>, passing: Vec<outbox::Model>) {
         let epoch = self.engines[engine].epoch;
-        for row in &passing {
-            self.route(row);
-        }
         let mut settled = vec![];
         let now = Timestamp(self.now);
-        for row in &rows {
+        for (row, stored) in passing.iter().map(|it| (it, false)).chain(rows.iter().map(|it| (it, true))) {
             if !self.lives(engine, epoch) {
                 return;
             }
@@ -198,7 +195,7 @@ impl Simulation<'_> {
                     Ok(())
                 }
             };
-            if relay::is_settled(row, &sent, now) || self.bug == Some(Bug::DeleteUnconfirmed) {
+            if stored && (relay::is_settled(row, &sent, now) || self.bug == Some(Bug::DeleteUnconfirmed)) {
                 settled.push(row.id);
             }
             if let Some(fault) = self.choices.fault("death while publishing", 80) {

@@ -1,17 +1,20 @@
 //! The statements: each has a constant text, so that it is prepared once, and one JSON array of rows as its parameter.
 
 use super::columns::{Column, HISTORY, Kind, MESSAGE_SEEN, OPERATION, OPERATION_CHANGE, OUTBOX, QUEUE, STEP, STEP_CHANGE};
+use crate::database::{SERVER_NOW, reckoning::TOLERANCE_US};
 use sea_orm::DatabaseBackend;
 use std::sync::LazyLock;
 
-/// One statement that writes everything.
+/// One statement that writes everything, or fails (`m0005_unchanged.rs`) if an update's count or the time isn't as it should be.
 pub(super) static POSTGRES: LazyLock<String> = LazyLock::new(|| {
     let sql = Sql::new(DatabaseBackend::Postgres);
     format!(
         "WITH new_operations AS ({}), changed_operations AS ({} RETURNING 1), new_steps AS ({}), \
          changed_steps AS ({} RETURNING 1), new_history AS ({}), new_seen AS ({}), new_outbox AS ({}), \
          confirmed AS ({}), changed_queues AS ({}) \
-         SELECT (SELECT count(*) FROM changed_operations) AS operations, (SELECT count(*) FROM changed_steps) AS steps, \
+         SELECT longshore_unchanged((SELECT count(*) FROM changed_operations) = $10 \
+         AND (SELECT count(*) FROM changed_steps) = $11 AND (SELECT count(*) FROM changed_queues) = $12, \
+         abs($13 - {SERVER_NOW}) <= {TOLERANCE_US}), {SERVER_NOW} AS now, \
          (SELECT json_agg(json_build_object('name', name, 'unstarted', unstarted))::text FROM changed_queues) AS depths",
         sql.new_operations,
         sql.operations,

@@ -56,7 +56,9 @@ impl Unit<'_> {
             let reserved = if mutant::is(Mutant::ReleaseByCounter) { self.granted(id).unwrap_or(reserved) } else { reserved };
             self.ledger.adjust(self.tx, held.place_id, -reserved, -gone, -held.physical).await?;
         }
-        reservation::Entity::delete_many().filter(reservation::Column::OperationId.eq(id.0)).exec(self.tx).await?;
+        if self.operations[&id].operation.plan.reserves() {
+            reservation::Entity::delete_many().filter(reservation::Column::OperationId.eq(id.0)).exec(self.tx).await?;
+        }
         if was_ready || !abandoned.is_empty() {
             packs::drop_uses(self.tx, self.now, id, None).await?;
         } else {
@@ -96,6 +98,9 @@ impl Unit<'_> {
 
     /// Its live reservations, closed to workers' renewals from here on.
     async fn reservations(&self, id: OperationId) -> Result<Vec<reservation::Model>, Failed> {
+        if !self.operations[&id].operation.plan.reserves() {
+            return Ok(vec![]);
+        }
         reservation::Entity::update_many()
             .col_expr(reservation::Column::State, Expr::val("ended"))
             .filter(reservation::Column::OperationId.eq(id.0))
@@ -117,10 +122,14 @@ impl Unit<'_> {
         Ok(())
     }
 
-    /// Claims and use holds end with an operation's work.
+    /// Claims and use holds end with an operation's work. Its plan says whether there were any.
     async fn end_work(&mut self, id: OperationId) -> Result<(), Failed> {
-        if !mutant::is(Mutant::KeepClaims) {
+        let plan = self.operations[&id].operation.plan.clone();
+        if !plan.claims.is_empty() && !mutant::is(Mutant::KeepClaims) {
             claim::Entity::delete_many().filter(claim::Column::OperationId.eq(id.0)).exec(self.tx).await?;
+        }
+        if plan.uses.is_empty() {
+            return Ok(());
         }
         let holds = hold::Entity::find().filter(hold::Column::HolderId.eq(id.0)).filter(hold::Column::Kind.eq("use"));
         for held in holds.all(self.tx).await? {
