@@ -15,7 +15,7 @@ use longshore_schema::{
     tables::{operation, place, worker, zone},
     time::Timestamp,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, sea_query::Expr};
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -94,7 +94,7 @@ async fn read_place(db: &impl ConnectionTrait, world: &mut World, name: &str) ->
 async fn lineage(db: &impl ConnectionTrait, subject: &str, store: &str, tenant: &str) -> Result<Option<Object>, Failed> {
     let ready = operation::Entity::find()
         .filter(operation::Column::Subject.eq(subject))
-        .filter(operation::Column::State.eq("ready"))
+        .filter(Expr::cust(operation::READY))
         .filter(operation::Column::Tenant.eq(tenant))
         .filter(operation::Column::DestroyRequested.eq(false))
         .order_by_desc(operation::Column::Id);

@@ -3,6 +3,7 @@
 mod m0001_spine;
 mod m0002_fewer_writes;
 mod m0003_sparse_packs;
+mod m0004_growth;
 
 use sea_orm_migration::prelude::*;
 
@@ -13,6 +14,11 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_spine::Migration), Box::new(m0002_fewer_writes::Migration), Box::new(m0003_sparse_packs::Migration)]
+        vec![
+            Box::new(m0001_spine::Migration),
+            Box::new(m0002_fewer_writes::Migration),
+            Box::new(m0003_sparse_packs::Migration),
+            Box::new(m0004_growth::Migration),
+        ]
     }
 }
