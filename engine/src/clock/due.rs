@@ -34,6 +34,8 @@ pub fn destroys() -> Select<operation::Entity> {
         .select_only()
         .column(operation::Column::Id)
         .filter(Expr::cust(operation::TO_DESTROY))
+        // The same once more: two equal columns are what SQLite chooses the index by.
+        .filter(operation::Column::DestroyRequested.eq(true))
         .filter(operation::Column::Holders.eq(0))
         .limit(LIMIT)
 }

@@ -51,7 +51,10 @@ async fn on_sqlite_every_question_has_its_index() {
         // The newest operations of all are read from the end of their own key.
         let newest = what == "list, operations" && wrong == ["SCAN operation USING INDEX sqlite_autoindex_operation_1"];
         assert!(wrong.is_empty() || newest, "{what}: {plan:?}");
-        let sorts = plan.iter().any(|it| it == "USE TEMP B-TREE FOR ORDER BY");
+        // `operation_state` would do too, and have every Ready operation read at each tick.
+        assert!(what != "the clock, destroys" || plan[0].contains("operation_destroy"), "{plan:?}");
+        // What is under way is little, and may be sorted.
+        let sorts = !what.starts_with("the clock") && plan.iter().any(|it| it == "USE TEMP B-TREE FOR ORDER BY");
         assert!(!sorts, "{what}: {plan:?}");
     }
 }
