@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut all = vec![];
     let ways = [("engine", true, !options.embedded), ("engine-embedded", false, options.embedded || options.plot)];
     for (part, needs_services, _) in ways.into_iter().filter(|it| it.2) {
-        let arguments = [&[part.to_owned()], numbers.as_slice()].concat();
+        let arguments: Vec<String> = std::iter::once(part.to_owned()).chain(numbers.clone()).collect();
         let measured = figures::measured(&arguments, needs_services)?;
         figures::print(&measured, options.json);
         all.extend(measured);

@@ -8,12 +8,16 @@ use longshore_engine::{
     clock,
     config::Config,
     database::{self, Database},
+    world::{Surroundings, Touch},
+    world_read,
 };
 use longshore_schema::{ids::OperationId, tables::operation};
-use sea_orm::{DatabaseBackend, EntityTrait, QueryTrait, Statement};
+use sea_orm::{DatabaseBackend, EntityTrait, QuerySelect, QueryTrait, Statement};
 
 /// Rows of a page, as `longshore list` asks for them.
 const PAGE: u64 = 50;
+/// Subject, store and tenant of a volume whose every operation is a backup that is Ready, from the forty-sixth operation on.
+const LINEAGE: [&str; 3] = ["fast/volume46", "main", TENANT];
 /// Rows of an audit of one person, as many as a small database has.
 const FEW: u64 = 4;
 
@@ -32,6 +36,8 @@ pub enum Question {
     Audit(Option<&'static str>, u64),
     /// The clock's look at everything that may be due.
     Clock,
+    /// What the engine reads to plan a backup: the latest one of the same volume.
+    Lineage,
 }
 
 /// All of them, by name.
@@ -82,6 +88,7 @@ pub fn all() -> Vec<(&'static str, Question)> {
         ("audit --actor, a person", Question::Audit(Some(PERSON), FEW)),
         ("audit --actor, a person who isn't there", Question::Audit(Some("user:nobody"), FEW)),
         ("the clock", Question::Clock),
+        ("planning a backup", Question::Lineage),
     ]
 }
 
@@ -98,6 +105,12 @@ impl Question {
             Question::History => ensure!(!audit::history(db, about, 0, 1000).await?.is_empty(), "a history is gone"),
             Question::Audit(actor, limit) => drop(audit::audit(db, only(*actor), *limit).await?),
             Question::Clock => drop(clock::due(database, Config::default(), true).await?),
+            Question::Lineage => {
+                let [subject, store, tenant] = LINEAGE.map(str::to_owned);
+                let touches = vec![Touch::Lineage { subject, store, tenant }];
+                let world = world_read::read(db, Surroundings::default(), touches).await?;
+                ensure!(world.lineage.is_some(), "nothing to go on from");
+            }
         }
         Ok(())
     }
@@ -124,6 +137,11 @@ impl Question {
             Question::History => vec![("events", audit::events_of(about, 0, 1000).build(backend))],
             Question::Audit(actor, limit) => vec![("events", audit::audited(only(*actor), *limit).build(backend))],
             Question::Clock => clock::due::statements(backend, database::now(database.read()).await?),
+            Question::Lineage => {
+                let [subject, store, tenant] = LINEAGE;
+                let backups = world_read::backups_of(subject, store, tenant).limit(1).build(backend);
+                vec![("backups", backups), ("made", world_read::made_as(subject, tenant).limit(1).build(backend))]
+            }
         })
     }
 }

@@ -59,7 +59,8 @@ pub(super) async fn collect() -> Result<Vec<Template>> {
 async fn left(db: &impl ConnectionTrait) -> Result<Vec<Template>> {
     // What waits for its destruction is not over: an engine would go on with it.
     let over = operation::Entity::find()
-        .filter(operation::Column::State.eq("ready").and(operation::Column::DestroyRequested.eq(false)))
+        .filter(operation::Column::State.eq("ready"))
+        .filter(operation::Column::DestroyRequested.eq(false))
         .all(db)
         .await?;
     let ended = operation::Entity::find().filter(operation::Column::State.is_in(["destroyed", "failed"])).all(db).await?;

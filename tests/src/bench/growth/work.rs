@@ -37,7 +37,11 @@ pub async fn touched_by(work: usize, generated: u64) -> Result<Touched> {
     bench.end().await?;
     database.read().clone().close().await?;
     let after = counted(&url, i64::try_from(generated)? + i64::try_from(work)?).await?;
-    Ok(after.into_iter().map(|(table, read)| (table.clone(), read - before.get(&table).copied().unwrap_or(0))).collect())
+    let since = |(table, rows): (String, i64)| {
+        let earlier = before.get(&table).copied().unwrap_or(0);
+        (table, rows - earlier)
+    };
+    Ok(after.into_iter().map(since).collect())
 }
 
 /// Rows of each table that were ever read, once the server knows of so many new operations.
