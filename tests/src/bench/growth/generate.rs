@@ -26,11 +26,11 @@ const SPARE: u64 = 3 << 30;
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// The tenant of every second operation; the others belong to 199 others.
-pub const TENANT: &str = "t0";
+pub(super) const TENANT: &str = "t0";
 /// The zone of every fifth.
-pub const ZONE: &str = "z2";
+pub(super) const ZONE: &str = "z2";
 /// Who asked for every five-hundredth.
-pub const PERSON: &str = "user:u7";
+pub(super) const PERSON: &str = "user:u7";
 
 /// How large the rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

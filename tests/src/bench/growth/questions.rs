@@ -23,7 +23,7 @@ const FEW: u64 = 4;
 
 /// Something that is asked.
 #[derive(Debug, Clone)]
-pub enum Question {
+pub(super) enum Question {
     /// A page of operations.
     List(Filter),
     /// The same, older than one of those that are asked about.
@@ -41,7 +41,7 @@ pub enum Question {
 }
 
 /// All of them, by name.
-pub fn all() -> Vec<(&'static str, Question)> {
+pub(super) fn all() -> Vec<(&'static str, Question)> {
     let page = Filter { limit: Some(PAGE), ..Filter::default() };
     let some = |text: &str| Some(text.to_owned());
     let list = |change: &dyn Fn(&mut Filter)| {
@@ -94,7 +94,7 @@ pub fn all() -> Vec<(&'static str, Question)> {
 
 impl Question {
     /// Asks it once, about that operation if it is about one.
-    pub async fn ask(&self, database: &Database, about: OperationId) -> Result<()> {
+    pub(super) async fn ask(&self, database: &Database, about: OperationId) -> Result<()> {
         let db = database.read();
         match self {
             Question::List(filter) => drop(audit::list(db, filter).await?),
@@ -116,7 +116,7 @@ impl Question {
     }
 
     /// Its statements, each with what it is for.
-    pub async fn statements(&self, database: &Database, about: OperationId) -> Result<Vec<(&'static str, Statement)>> {
+    pub(super) async fn statements(&self, database: &Database, about: OperationId) -> Result<Vec<(&'static str, Statement)>> {
         let backend = sea_orm::ConnectionTrait::get_database_backend(database.read());
         let views = |ids: &[uuid::Uuid]| {
             [("holds", audit::holds_on(ids).build(backend)), ("steps under way", audit::steps_out(ids).build(backend))]
@@ -151,7 +151,7 @@ fn only(actor: Option<&'static str>) -> Only<'static> {
 }
 
 /// A statement that explains this one instead of running it, or beside.
-pub fn explained(statement: Statement, how: &str) -> Statement {
+pub(super) fn explained(statement: Statement, how: &str) -> Statement {
     let explain = match statement.db_backend {
         DatabaseBackend::Postgres => format!("EXPLAIN ({how}) "),
         DatabaseBackend::Sqlite | DatabaseBackend::MySql | _ => "EXPLAIN QUERY PLAN ".to_owned(),
