@@ -1,6 +1,7 @@
 //! Growth: what is asked every day, on a small database and on one with millions of operations that are over. One engine
 //! runs all the while, so that its connections, its plans and its memory are those that it began with.
 
+mod copies;
 mod explain;
 mod generate;
 mod measure;
