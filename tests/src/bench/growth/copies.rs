@@ -33,6 +33,7 @@ pub(super) fn functions(first: i64, step: i64) -> String {
     .concat()
 }
 
+/// Everything that the product keeps of an operation that is over.
 pub(super) fn tables() -> [Table; 7] {
     [
         Table {

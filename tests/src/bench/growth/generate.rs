@@ -3,7 +3,7 @@
 //!
 //! Ids in events and names of packs are the operation's own; plans and outputs are the template's as they are. Digests are
 //! 32 bytes that no one can compress, not BLAKE3's: PostgreSQL hasn't that. So `history --verify` says of these operations
-//! that they were changed, and it is asked about those that an engine did.
+//! that they were changed; those that the bench's own engine did have right chains.
 
 use super::{
     copies::{functions, tables},
