@@ -15,7 +15,9 @@ use longshore_schema::{
     wire::Announce,
 };
 use schemars::JsonSchema;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, sea_query::Expr,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,6 +171,13 @@ pub struct Filter {
 
 /// Operations, the newest first.
 pub async fn list(db: &impl ConnectionTrait, filter: &Filter) -> anyhow::Result<Vec<OperationView>> {
+    let rows = listed(filter).all(db).await.context("list operations")?;
+    views(db, rows).await
+}
+
+/// The rows of `list`. Each filter has its index in the order of the list; of several, the index of the one that leaves
+/// the fewest rows is read.
+pub fn listed(filter: &Filter) -> Select<operation::Entity> {
     let mut query = operation::Entity::find().order_by_desc(operation::Column::Id);
     let conditions = [
         (operation::Column::State, &filter.state),
@@ -182,8 +191,7 @@ pub async fn list(db: &impl ConnectionTrait, filter: &Filter) -> anyhow::Result<
     if let Some(after) = filter.after {
         query = query.filter(operation::Column::Id.lt(after.0));
     }
-    let rows = query.limit(filter.limit.unwrap_or(100).clamp(1, 1000)).all(db).await.context("list operations")?;
-    views(db, rows).await
+    query.limit(filter.limit.unwrap_or(100).clamp(1, 1000))
 }
 
 /// One operation.
@@ -194,12 +202,17 @@ pub async fn show(db: &impl ConnectionTrait, id: OperationId) -> anyhow::Result<
 
 /// An operation's history from after `seq` on.
 pub async fn history(db: &impl ConnectionTrait, id: OperationId, seq: i64, limit: u64) -> anyhow::Result<Vec<HistoryView>> {
-    let rows = history::Entity::find()
+    let rows = events_of(id, seq, limit).all(db).await.context("read the history")?;
+    rows.into_iter().map(history_view).collect()
+}
+
+/// The rows of `history`.
+pub fn events_of(id: OperationId, seq: i64, limit: u64) -> Select<history::Entity> {
+    history::Entity::find()
         .filter(history::Column::OperationId.eq(id.0))
         .filter(history::Column::Seq.gt(seq))
         .order_by_asc(history::Column::Seq)
-        .limit(limit);
-    rows.all(db).await.context("read the history")?.into_iter().map(history_view).collect()
+        .limit(limit)
 }
 
 /// Which rows of the history of all operations.
@@ -217,6 +230,12 @@ pub struct Only<'a> {
 
 /// Rows of the history of all operations, newest first: for audits.
 pub async fn audit(db: &impl ConnectionTrait, only: Only<'_>, limit: u64) -> anyhow::Result<Vec<HistoryView>> {
+    let rows = audited(only, limit).all(db).await.context("read the history")?;
+    rows.into_iter().map(history_view).collect()
+}
+
+/// The rows of `audit`.
+pub fn audited(only: Only<'_>, limit: u64) -> Select<history::Entity> {
     let mut query = history::Entity::find().order_by_desc(history::Column::At).order_by_desc(history::Column::Seq);
     if let Some(since) = only.since {
         query = query.filter(history::Column::At.gte(since.0));
@@ -226,13 +245,17 @@ pub async fn audit(db: &impl ConnectionTrait, only: Only<'_>, limit: u64) -> any
     }
     if let Some(actor) = only.actor {
         query = query.filter(history::Column::Actor.eq(actor));
+        // People do little of what happens: what they did has an index of its own.
+        if actor.starts_with("user:") {
+            query = query.filter(Expr::cust(history::BY_USER));
+        }
     }
     if let Some(kind) = only.kind {
         let of_kind = operation::Entity::find().select_only().column(operation::Column::Id);
         let of_kind = of_kind.filter(operation::Column::Kind.eq(kind)).into_query();
         query = query.filter(history::Column::OperationId.in_subquery(of_kind));
     }
-    query.limit(limit).all(db).await.context("read the history")?.into_iter().map(history_view).collect()
+    query.limit(limit)
 }
 
 /// What is wrong with an operation's history, in words; empty if nothing is. `None`: no such operation.
@@ -279,11 +302,8 @@ pub async fn workers(db: &impl ConnectionTrait, now: Timestamp) -> anyhow::Resul
 
 async fn views(db: &impl ConnectionTrait, rows: Vec<operation::Model>) -> anyhow::Result<Vec<OperationView>> {
     let ids: Vec<_> = rows.iter().map(|it| it.id).collect();
-    let holds = hold::Entity::find().filter(hold::Column::ObjectId.is_in(ids.iter().copied())).all(db).await?;
-    let out = step::Entity::find()
-        .filter(step::Column::OperationId.is_in(ids))
-        .filter(step::Column::State.is_in(["sent", "running", "resting"]));
-    let out = out.all(db).await?;
+    let holds = holds_on(&ids).all(db).await?;
+    let out = steps_out(&ids).all(db).await?;
     let mut shortages = shortages(db, &rows).await?;
     rows.into_iter()
         .map(|mut row| {
@@ -293,6 +313,18 @@ async fn views(db: &impl ConnectionTrait, rows: Vec<operation::Model>) -> anyhow
             view(row, progress, holders)
         })
         .collect()
+}
+
+/// Holds on these objects.
+pub fn holds_on(ids: &[Uuid]) -> Select<hold::Entity> {
+    hold::Entity::find().filter(hold::Column::ObjectId.is_in(ids.iter().copied()))
+}
+
+/// Steps of these operations that are under way.
+pub fn steps_out(ids: &[Uuid]) -> Select<step::Entity> {
+    step::Entity::find()
+        .filter(step::Column::OperationId.is_in(ids.iter().copied()))
+        .filter(step::Column::State.is_in(["sent", "running", "resting"]))
 }
 
 /// What those that wait for space lack now: what the row says was so when the wait began.

@@ -6,15 +6,17 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
 use serde::Serialize;
 use std::fmt;
 
-/// Every place with its row's totals and the sums. One statement, so that all of it is of one moment.
+/// Every place with its row's totals and the sums. One statement, so that all of it is of one moment; every table is
+/// read once, however many places there are.
 pub const SUMS: &str = "\
-    SELECT p.name, p.role, p.reserved, p.used, p.promised, \
-    (SELECT CAST(coalesce(sum(r.bytes_reserved), 0) AS BIGINT) FROM reservation r WHERE r.place_id = p.id) AS sum_reserved, \
-    (SELECT CAST(coalesce(sum(r.bytes_used), 0) AS BIGINT) FROM reservation r WHERE r.place_id = p.id) \
-    + (SELECT CAST(coalesce(sum(k.bytes), 0) AS BIGINT) FROM pack k WHERE k.place_id = p.id) \
-    + (SELECT CAST(coalesce(sum(m.bytes), 0) AS BIGINT) FROM remains m WHERE m.place_id = p.id) AS sum_used, \
-    (SELECT CAST(coalesce(sum(r.physical), 0) AS BIGINT) FROM reservation r WHERE r.place_id = p.id) AS sum_promised \
-    FROM place p";
+    WITH held AS MATERIALIZED (SELECT place_id, CAST(sum(bytes_reserved) AS BIGINT) AS reserved, \
+    CAST(sum(bytes_used) AS BIGINT) AS used, CAST(sum(physical) AS BIGINT) AS physical FROM reservation GROUP BY place_id), \
+    packed AS MATERIALIZED (SELECT place_id, CAST(sum(bytes) AS BIGINT) AS bytes FROM pack GROUP BY place_id), \
+    remaining AS MATERIALIZED (SELECT place_id, CAST(sum(bytes) AS BIGINT) AS bytes FROM remains GROUP BY place_id) \
+    SELECT p.name, p.role, p.reserved, p.used, p.promised, coalesce(h.reserved, 0) AS sum_reserved, \
+    coalesce(h.used, 0) + coalesce(k.bytes, 0) + coalesce(m.bytes, 0) AS sum_used, coalesce(h.physical, 0) AS sum_promised \
+    FROM place p LEFT JOIN held h ON h.place_id = p.id LEFT JOIN packed k ON k.place_id = p.id \
+    LEFT JOIN remaining m ON m.place_id = p.id";
 
 /// A place's totals, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromQueryResult)]

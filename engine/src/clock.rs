@@ -2,6 +2,8 @@
 //! everything: with every message lost, it still brings every operation to its end. Any number of engines may
 //! run one; what two of them find, one of them does.
 
+pub mod due;
+
 use crate::{
     command::Command,
     config::Config,
@@ -16,10 +18,10 @@ use futures::future::join_all;
 use longshore_schema::{
     ids::OperationId,
     step::{Attempt, Pace, Way},
-    tables::{operation, outbox, pack, place, queue, step},
+    tables::{operation, outbox, place, queue, step},
     time::Timestamp,
 };
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -73,8 +75,7 @@ pub async fn due(database: &Database, config: Config, sweeping: bool) -> anyhow:
 
 /// Retries whose pause is over, and attempts whose start, bound or lease is.
 async fn due_steps(database: &Database, now: Timestamp) -> anyhow::Result<Vec<Item>> {
-    let due = step::Entity::find().filter(step::Column::DueAt.lte(now.0)).order_by_asc(step::Column::DueAt).limit(LIMIT);
-    let rows = due.all(database.read()).await?;
+    let rows = due::steps(now).all(database.read()).await?;
     let ids: BTreeSet<_> = rows.iter().map(|it| it.operation_id).collect();
     let operations = operation::Entity::find().filter(operation::Column::Id.is_in(ids)).all(database.read()).await?;
     let mut items = vec![];
@@ -120,62 +121,30 @@ fn pace(plan: &Plan, seq: usize, way: Way) -> Option<Pace> {
 }
 
 async fn deadlines(database: &Database, now: Timestamp) -> anyhow::Result<Vec<Item>> {
-    let over = operation::Entity::find()
-        .select_only()
-        .column(operation::Column::Id)
-        .filter(operation::Column::State.is_in(["allocated", "copying"]))
-        .filter(operation::Column::Deadline.lte(now.0))
-        .filter(operation::Column::StopRequested.eq(false))
-        .order_by_asc(operation::Column::Deadline)
-        .limit(LIMIT);
-    let ids: Vec<uuid::Uuid> = over.into_tuple().all(database.read()).await?;
+    let ids: Vec<uuid::Uuid> = due::deadlines(now).into_tuple().all(database.read()).await?;
     Ok(ids.into_iter().map(|id| Item::Due { operation: OperationId(id), event: Event::DeadlinePassed }).collect())
 }
 
 /// Objects whose destruction was asked for while they were held, and that nobody holds any more.
 async fn destroys(database: &Database) -> anyhow::Result<Vec<Item>> {
-    let free = operation::Entity::find()
-        .select_only()
-        .column(operation::Column::Id)
-        .filter(operation::Column::State.eq("ready"))
-        .filter(operation::Column::DestroyRequested.eq(true))
-        .filter(operation::Column::Holders.eq(0))
-        .limit(LIMIT);
-    let ids: Vec<uuid::Uuid> = free.into_tuple().all(database.read()).await?;
+    let ids: Vec<uuid::Uuid> = due::destroys().into_tuple().all(database.read()).await?;
     Ok(ids.into_iter().map(|id| Item::Due { operation: OperationId(id), event: Event::HoldsGone }).collect())
 }
 
 async fn waiting_places(database: &Database) -> anyhow::Result<Vec<Item>> {
-    let waiting = operation::Entity::find()
-        .select_only()
-        .column(operation::Column::WaitingPlace)
-        .filter(operation::Column::WaitingPlace.is_not_null())
-        .distinct();
-    let places: Vec<String> = waiting.into_tuple().all(database.read()).await?;
+    let places: Vec<String> = due::waiting_places().into_tuple().all(database.read()).await?;
     Ok(places.into_iter().map(Item::Wake).collect())
 }
 
 /// Queues for which something waits in the database.
 async fn queues(database: &Database) -> anyhow::Result<Vec<Item>> {
-    let unsent = step::Entity::find()
-        .select_only()
-        .column(step::Column::Queue)
-        .filter(step::Column::State.eq("sent"))
-        .filter(step::Column::StartBefore.is_null())
-        .distinct();
-    let names: Vec<String> = unsent.into_tuple().all(database.read()).await?;
+    let names: Vec<String> = due::queues().into_tuple().all(database.read()).await?;
     Ok(names.into_iter().map(Item::Refill).collect())
 }
 
 /// Stores in which packs are due to be removed get a sweep, one for each period.
 async fn sweeps(database: &Database, now: Timestamp, config: Config) -> anyhow::Result<Vec<Item>> {
-    let due = pack::Entity::find()
-        .select_only()
-        .column(pack::Column::PlaceId)
-        .filter(pack::Column::State.ne("live"))
-        .filter(pack::Column::NotBefore.lt(now.0))
-        .distinct();
-    let places: Vec<i32> = due.into_tuple().all(database.read()).await?;
+    let places: Vec<i32> = due::sweeps(now).into_tuple().all(database.read()).await?;
     let stores = place::Entity::find().filter(place::Column::Id.is_in(places)).all(database.read()).await?;
     let period = now.0 / (i64::from(config.sweep_every_s.max(1)) * 1_000_000);
     let sweep = |store: place::Model| Command {

@@ -226,6 +226,7 @@ pub async fn forget(tx: &Transaction, ledger: &mut Ledger, rows: &[pack::Model])
 pub async fn begin_deleting(tx: &Transaction, now: Timestamp, place_id: i32, limit: u64) -> Result<Vec<pack::Model>, Failed> {
     let due = pack::Entity::find()
         .filter(pack::Column::PlaceId.eq(place_id))
+        .filter(Expr::cust(pack::DYING))
         .filter(pack::Column::State.eq("deleting").or(pack::Column::State.eq("condemned").and(pack::Column::NotBefore.lt(now.0))))
         .filter(pack::Column::Uses.eq(0))
         .limit(limit);

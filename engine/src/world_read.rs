@@ -15,7 +15,7 @@ use longshore_schema::{
     tables::{operation, place, worker, zone},
     time::Timestamp,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, Select, sea_query::Expr};
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -92,15 +92,7 @@ async fn read_place(db: &impl ConnectionTrait, world: &mut World, name: &str) ->
 
 /// The latest object of a volume in a store: a backup of it, or what it was made from.
 async fn lineage(db: &impl ConnectionTrait, subject: &str, store: &str, tenant: &str) -> Result<Option<Object>, Failed> {
-    let ready = operation::Entity::find()
-        .filter(operation::Column::Subject.eq(subject))
-        .filter(operation::Column::State.eq("ready"))
-        .filter(operation::Column::Tenant.eq(tenant))
-        .filter(operation::Column::DestroyRequested.eq(false))
-        .order_by_desc(operation::Column::Id);
-    let backup =
-        ready.clone().filter(operation::Column::Kind.eq(BackupSnapshot::KIND)).filter(operation::Column::Store.eq(store));
-    let made = ready.filter(operation::Column::Kind.eq(CreateVolume::KIND));
+    let (backup, made) = (backups_of(subject, store, tenant), made_as(subject, tenant));
     let (backup, made) = (backup.one(db).await?, made.one(db).await?);
     if let Some(made) = &made
         && backup.as_ref().is_none_or(|it| it.id < made.id)
@@ -116,6 +108,26 @@ async fn lineage(db: &impl ConnectionTrait, subject: &str, store: &str, tenant: 
         }
     }
     Ok(backup.map(object_of))
+}
+
+/// Backups of a volume in a store, the latest first.
+pub fn backups_of(subject: &str, store: &str, tenant: &str) -> Select<operation::Entity> {
+    let ready = ready_of(subject, tenant).filter(operation::Column::Kind.eq(BackupSnapshot::KIND));
+    ready.filter(operation::Column::Store.eq(store))
+}
+
+/// Volumes of that name that were made, the latest first.
+pub fn made_as(subject: &str, tenant: &str) -> Select<operation::Entity> {
+    ready_of(subject, tenant).filter(operation::Column::Kind.eq(CreateVolume::KIND))
+}
+
+fn ready_of(subject: &str, tenant: &str) -> Select<operation::Entity> {
+    operation::Entity::find()
+        .filter(operation::Column::Subject.eq(subject))
+        .filter(Expr::cust(operation::READY))
+        .filter(operation::Column::Tenant.eq(tenant))
+        .filter(operation::Column::DestroyRequested.eq(false))
+        .order_by_desc(operation::Column::Id)
 }
 
 fn object_of(row: operation::Model) -> Object {

@@ -1,5 +1,6 @@
-//! Metrics in Prometheus' text format. What is counted in the database is read at most every few seconds, and what
-//! grows without bound (operations that are settled) at most once a minute, whoever asks and however often.
+//! Metrics in Prometheus' text format. What is counted in the database is read at most every few seconds, whoever asks and
+//! however often. What grows without bound (operations that are settled) is counted beside, at most once a minute and for a
+//! hundredth of the time.
 
 use super::{
     App,
@@ -19,13 +20,17 @@ use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect
 use std::{
     collections::BTreeMap,
     fmt::Write,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::sync::Mutex;
 
 const FRESH: Duration = Duration::from_secs(3);
 const SETTLED_FRESH: Duration = Duration::from_secs(60);
+/// Settled operations are counted again after so many times as long as it took: ten million take seconds.
+const SETTLED_REST: u32 = 100;
+/// Who asks waits so long for a count that is due; then the one before has to do.
+const SETTLED_PATIENCE: Duration = Duration::from_secs(2);
 const LIVE: [&str; 3] = ["allocated", "copying", "destroying"];
 const SETTLED: [&str; 3] = ["destroyed", "failed", "ready"];
 
@@ -35,7 +40,15 @@ type ByState = Vec<(&'static str, u64)>;
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     live: Mutex<Option<(Instant, String)>>,
-    settled: Mutex<Option<(Instant, ByState)>>,
+    settled: Arc<Settled>,
+}
+
+#[derive(Debug, Default)]
+struct Settled {
+    /// None until they were counted once.
+    states: std::sync::Mutex<ByState>,
+    /// When they are to be counted again. Locked while they are.
+    next: Mutex<Option<Instant>>,
 }
 
 /// All metrics.
@@ -52,7 +65,7 @@ impl Counts {
             Some((at, text)) if at.elapsed() < FRESH => Ok(text.clone()),
             _ => {
                 let mut states = count(database, &LIVE).await?;
-                states.extend(self.settled(database).await?);
+                states.extend(self.settled(database).await);
                 let text = read(database, states).await?;
                 *live = Some((Instant::now(), text.clone()));
                 Ok(text)
@@ -60,17 +73,26 @@ impl Counts {
         }
     }
 
-    async fn settled(&self, database: &Database) -> anyhow::Result<ByState> {
-        let mut settled = self.settled.lock().await;
-        match &*settled {
-            Some((at, states)) if at.elapsed() < SETTLED_FRESH => Ok(states.clone()),
-            _ => {
-                let states = count(database, &SETTLED).await?;
-                *settled = Some((Instant::now(), states.clone()));
-                Ok(states)
-            }
-        }
+    async fn settled(&self, database: &Database) -> ByState {
+        // It goes on when nobody waits for it any more.
+        let counting = tokio::spawn(count_settled(database.clone(), self.settled.clone()));
+        let _ = tokio::time::timeout(SETTLED_PATIENCE, counting).await;
+        self.settled.states.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Counts settled operations if that is due and nobody does it already.
+async fn count_settled(database: Database, settled: Arc<Settled>) {
+    let Ok(mut next) = settled.next.try_lock() else { return };
+    if next.is_some_and(|it| Instant::now() < it) {
+        return;
+    }
+    let started = Instant::now();
+    match count(&database, &SETTLED).await {
+        Ok(states) => *settled.states.lock().unwrap_or_else(PoisonError::into_inner) = states,
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "could not count settled operations"),
+    }
+    *next = Some(Instant::now() + SETTLED_FRESH.max(started.elapsed() * SETTLED_REST));
 }
 
 /// Operations in these states, by the index on the state.
@@ -108,7 +130,7 @@ async fn read(database: &Database, states: ByState) -> anyhow::Result<String> {
     let mut page = Page::default();
     page.family("longshore_build_info", "gauge", "The version of this engine.");
     page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    page.family("longshore_operations", "gauge", "Operations by state; settled ones are counted once a minute.");
+    page.family("longshore_operations", "gauge", "Operations by state; settled ones are counted once a minute, or more seldom.");
     states.iter().for_each(|(state, count)| page.sample(&[("state", state)], *count));
     page.family("longshore_operations_attention", "gauge", "Operations that a person should look at.");
     page.sample(&[], attention);

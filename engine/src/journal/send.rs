@@ -20,7 +20,7 @@ use longshore_schema::{
     time::Timestamp,
     wire::{CloudEvent, Control, EventData, names},
 };
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -180,8 +180,7 @@ impl Unit<'_> {
     ) -> Result<Vec<(OperationId, usize)>, Failed> {
         let rows = step::Entity::find()
             .filter(step::Column::Queue.eq(queue))
-            .filter(step::Column::State.eq("sent"))
-            .filter(step::Column::StartBefore.is_null())
+            .filter(Expr::cust(step::UNSENT))
             .order_by_desc(step::Column::Priority)
             .order_by_asc(step::Column::OperationId)
             .limit((limit + known.len()) as u64);

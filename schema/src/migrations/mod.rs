@@ -3,6 +3,7 @@
 mod m0001_spine;
 mod m0002_fewer_writes;
 mod m0003_sparse_packs;
+mod m0004_growth;
 mod m0005_unchanged;
 
 use sea_orm_migration::prelude::*;
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_spine::Migration),
             Box::new(m0002_fewer_writes::Migration),
             Box::new(m0003_sparse_packs::Migration),
+            Box::new(m0004_growth::Migration),
             Box::new(m0005_unchanged::Migration),
         ]
     }

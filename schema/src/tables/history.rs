@@ -31,6 +31,9 @@ pub struct Model {
     pub digest: Vec<u8>,
 }
 
+/// What the index `history_user` has: what people did; see `operation::READY`.
+pub const BY_USER: &str = "substr(actor, 1, 5) = 'user:'";
+
 /// None: rows are joined where they are read.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}

@@ -72,6 +72,14 @@ pub struct Model {
     pub last_used_at: i64,
 }
 
+/// What the index `operation_subject` has. Predicates of partial indexes stand in queries as they are here and not as values:
+/// a plan that is kept for any value couldn't use the index.
+pub const READY: &str = "state = 'ready'";
+/// What the index `operation_destroy` has.
+pub const TO_DESTROY: &str = "state = 'ready' AND destroy_requested";
+/// What the index `operation_deadline` has.
+pub const UNDER_WAY: &str = "state IN ('allocated', 'copying')";
+
 /// None: rows are joined where they are read.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}

@@ -25,6 +25,9 @@ pub struct Model {
     pub version: i64,
 }
 
+/// What the index `pack_dying` has; see `operation::READY`.
+pub const DYING: &str = "state <> 'live'";
+
 /// None: rows are joined where they are read.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}

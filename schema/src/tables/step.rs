@@ -44,6 +44,9 @@ pub struct Model {
     pub fault: Option<Json>,
 }
 
+/// What the index `step_unsent` has; see `operation::READY`.
+pub const UNSENT: &str = "state = 'sent' AND start_before IS NULL";
+
 /// None: rows are joined where they are read.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}

@@ -61,7 +61,11 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub async fn run(parts: Parts, load: Load) -> Result<Value> {
     let services = (parts == Parts::Services).then(Services::from_env);
     let scratch = tempfile::Builder::new().prefix("longshore-bench-").tempdir()?;
-    let bench = Bench::start(services.as_ref(), scratch.path(), load).await?;
+    let (url, vhost) = match &services {
+        Some(services) => (services.fresh_database().await, Some(services.fresh_vhost().await)),
+        None => (format!("sqlite://{}/longshore.db", scratch.path().display()), None),
+    };
+    let bench = Bench::start(&url, vhost, load).await?;
     let mut figures = json!({"bench": "engine", "parts": format!("{parts:?}").to_lowercase(), "steps": STEPS});
     let mut put = |name: &str, value: f64| figures[name] = json!((value * 1000.0).round() / 1000.0);
 
@@ -82,6 +86,7 @@ pub async fn run(parts: Parts, load: Load) -> Result<Value> {
     put("operations_per_s", count / seconds);
     put("queued_p50_ms", percentile(&mut saturated, 0.5));
     put("queued_p99_ms", percentile(&mut saturated, 0.99));
+    put("queued_s", seconds);
     put("messages_per_operation", (after.messages - before.messages) as f64 / count);
     put("quorum_messages_per_operation", (after.quorum - before.quorum) as f64 / count);
     put("cpu_s_per_1000", (after.cpu() - before.cpu()) * 1000.0 / count);
@@ -105,11 +110,14 @@ pub async fn run(parts: Parts, load: Load) -> Result<Value> {
         let quorum = (after.quorum - before.quorum) as f64 / count;
         put("of_message_limit", count / seconds * quorum / messages);
     }
+    let percentiles = (1..=99).map(|part| percentile(&mut saturated, f64::from(part) / 100.0).round());
+    figures["queued_percentiles_ms"] = json!(percentiles.collect::<Vec<_>>());
     Ok(figures)
 }
 
-struct Bench {
-    database: Database,
+/// Engines, a worker and a control plane that run.
+pub(super) struct Bench {
+    pub(super) database: Database,
     control: Arc<dyn Courier>,
     counted: Arc<Counts>,
     events: tokio::sync::Mutex<Box<dyn Inbox>>,
@@ -137,16 +145,9 @@ impl Reading {
 }
 
 impl Bench {
-    async fn start(services: Option<&Services>, scratch: &std::path::Path, load: Load) -> Result<Bench> {
-        let url = match services {
-            Some(services) => services.fresh_database().await,
-            None => format!("sqlite://{}/longshore.db", scratch.display()),
-        };
+    /// On that database, and on that broker or in one process.
+    pub(super) async fn start(url: &str, vhost: Option<String>, load: Load) -> Result<Bench> {
         let counted = Arc::new(Counts::default());
-        let vhost = match services {
-            Some(services) => Some(services.fresh_vhost().await),
-            None => None,
-        };
         let hub = Embedded::new();
         let connect = async |name: &str| -> Result<Arc<dyn Courier>> {
             let courier: Arc<dyn Courier> = match &vhost {
@@ -156,7 +157,7 @@ impl Bench {
             let counted: Arc<dyn Courier> = Arc::new(Counted { courier, counts: counted.clone() });
             Ok(counted)
         };
-        let database = Database::open(&url).await?;
+        let database = Database::open(url).await?;
         let known = site::read(database.read()).await?;
         let wanted = Site::parse("[[zone]]\nname = \"z1\"\nregion = \"r1\"\n").map_err(|error| anyhow::anyhow!("{error}"))?;
         site::apply(&database, &known, &wanted).await?.map_err(|error| anyhow::anyhow!("{error:?}"))?;
@@ -222,7 +223,7 @@ impl Bench {
     }
 
     /// Milliseconds from a submission to the event that says Ready, one at a time.
-    async fn alone(&self, count: usize) -> Result<Vec<f64>> {
+    pub(super) async fn alone(&self, count: usize) -> Result<Vec<f64>> {
         let queue =
             Queue::Own { name: self.bind.clone(), exchange: names::EVENTS.into(), routing_keys: vec!["idle.ready".into()] };
         self.control.declare(&[queue]).await?;
@@ -241,11 +242,14 @@ impl Bench {
     }
 
     /// Submits them all at once; milliseconds of each from the first submission until it is Ready.
-    async fn submit_and_wait(&self, count: usize) -> Result<Vec<f64>> {
+    pub(super) async fn submit_and_wait(&self, count: usize) -> Result<Vec<f64>> {
         let started = longshore_engine::database::now(self.database.read()).await?;
+        // Ids sort by the time of their making, so that nothing older is looked at.
+        let older = uuid::Uuid::from_u128(u128::try_from(started.0 / 1000 - 1000)? << 80);
         let ready = || {
             operation::Entity::find()
                 .filter(operation::Column::State.eq("ready"))
+                .filter(operation::Column::Id.gt(older))
                 .filter(operation::Column::CreatedAt.gte(started.0))
         };
         let sent = self.control.publish((0..count).map(|_| self.command()).collect()).await;
@@ -258,7 +262,7 @@ impl Bench {
         Ok(ends.into_iter().map(|it| (it - started.0) as f64 / 1000.0).collect())
     }
 
-    async fn end(self) -> Result<()> {
+    pub(super) async fn end(self) -> Result<()> {
         self.stop.cancel();
         for task in self.tasks {
             task.await??;
@@ -268,7 +272,8 @@ impl Bench {
     }
 }
 
-fn percentile(values: &mut [f64], part: f64) -> f64 {
+/// The value that this part of all are below.
+pub(super) fn percentile(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let index = ((values.len() as f64 * part) as usize).min(values.len().saturating_sub(1));
     values.get(index).copied().unwrap_or(f64::NAN)

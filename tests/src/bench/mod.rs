@@ -3,5 +3,6 @@
 
 pub mod data;
 pub mod engine;
+pub mod growth;
 pub mod limits;
 pub mod usage;

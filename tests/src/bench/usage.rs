@@ -18,8 +18,17 @@ pub fn service_cpu_s(scratch: &Path, name: &str) -> Result<f64> {
 
 /// The most memory that this process ever had in RAM, in bytes.
 pub fn own_peak_bytes() -> Result<u64> {
+    own_status_bytes("VmHWM:")
+}
+
+/// The memory that this process has in RAM now, in bytes.
+pub fn own_resident_bytes() -> Result<u64> {
+    own_status_bytes("VmRSS:")
+}
+
+fn own_status_bytes(field: &str) -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let line = status.lines().find_map(|it| it.strip_prefix(field)).with_context(|| format!("no {field}"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024)
 }

@@ -94,6 +94,11 @@ impl Place {
         Ok(Place { database, sqlite, clock })
     }
 
+    /// What the last schedule left.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Forgets the last schedule, and sets how much fits.
     pub(super) fn empty(&self, store: u64, pool: u64) -> Result<()> {
         self.clock.store(START, Relaxed);

@@ -11,6 +11,7 @@ mod encryption;
 mod faults;
 mod generic;
 mod golden;
+mod growth;
 mod history;
 mod meddler;
 mod processes;

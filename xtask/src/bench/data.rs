@@ -9,14 +9,11 @@ use super::{
     report::Report,
     server::Server,
 };
-use crate::{
-    project::root,
-    services::{
-        guard::Guard,
-        packages::{self, Package},
-        python::Python,
-        scratch,
-    },
+use crate::services::{
+    guard::Guard,
+    packages::{self, Package},
+    python::Python,
+    scratch,
 };
 use anyhow::Result;
 use clap::Args;
@@ -142,8 +139,7 @@ impl<'a> Bench<'a> {
         if self.options.plot {
             let title =
                 format!("A disk of {} GiB, seconds of wall time, {cores} cores with the server on them", self.bytes >> 30);
-            fs::create_dir_all(root().join("docs/performance"))?;
-            fs::write(root().join("docs/performance/data.svg"), plot::svg(&self.report, &title))?;
+            plot::data::drawing(&self.report, &title).write("data")?;
         }
         Ok(())
     }

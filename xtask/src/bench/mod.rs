@@ -1,6 +1,9 @@
 //! What `cargo xtask bench` measures: how long the work takes beside what others take, and beside what the machine can do.
 
 pub mod data;
+pub mod engine;
+pub mod figures;
+pub mod growth;
 pub mod image;
 pub mod longshore;
 pub mod measure;
