@@ -6,7 +6,7 @@ use crate::{
     database::Failed,
     journal::{Item, Journal},
 };
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use longshore_courier::{Courier, Delivery, Inbox, Parcel, Properties, Queue, Unsent};
 use longshore_schema::{
     body,
@@ -80,25 +80,32 @@ impl Intake {
     }
 
     async fn report(self: Arc<Intake>, delivery: Delivery) {
-        let report = match serde_json::from_slice::<Report>(&delivery.parcel.body) {
-            Ok(report) => report,
+        let reports = match serde_json::from_slice::<Report>(&delivery.parcel.body) {
+            Ok(report) => report.each(),
             Err(error) => {
                 let fault = Fault::permanent(code::COMMAND_MALFORMED, format!("read a report: {error}"));
                 return self.bury(delivery, &fault).await;
             }
         };
-        if let Report::Announce(announce) = &report
-            && let Err(error) = self.declare_for(&announce.zone, announce.kind.as_str(), &announce.host).await
-        {
-            tracing::warn!(worker = announce.worker, error = format!("{error:#}"), "could not declare a worker's queues");
+        for report in &reports {
+            if let Report::Announce(announce) = report
+                && let Err(error) = self.declare_for(&announce.zone, announce.kind.as_str(), &announce.host).await
+            {
+                tracing::warn!(worker = announce.worker, error = format!("{error:#}"), "could not declare a worker's queues");
+            }
         }
-        match self.journal.absorb(Item::Report(Arc::new(report))).await {
-            Ok(_) => delivery.receipt.ack(),
-            Err(error) if matches!(error.downcast_ref(), Some(Failed::Internal(_))) => {
-                // Trying again can't help. A renewal that isn't answered fences its worker.
+        let absorb = |report| self.journal.absorb(Item::Report(Arc::new(report)));
+        let absorbed = join_all(reports.into_iter().map(absorb)).await;
+        let failed: Vec<anyhow::Error> = absorbed.into_iter().filter_map(Result::err).collect();
+        // Those that were absorbed do nothing when they come again.
+        let hopeless = |error: &&anyhow::Error| matches!(error.downcast_ref(), Some(Failed::Internal(_)));
+        match (failed.iter().find(hopeless), failed.first()) {
+            (None, None) => delivery.receipt.ack(),
+            // Trying again can't help. A renewal that isn't answered fences its worker.
+            (Some(error), _) if failed.iter().all(|it| hopeless(&it)) => {
                 self.bury(delivery, &Fault::permanent(code::INTERNAL, format!("{error:#}"))).await;
             }
-            Err(error) => {
+            (_, Some(error)) | (Some(error), None) => {
                 tracing::error!(error = format!("{error:#}"), "a report could not be absorbed; it is delivered again");
                 back_later(delivery).await;
             }

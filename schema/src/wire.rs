@@ -142,6 +142,21 @@ pub enum Report {
         /// Who.
         worker: String,
     },
+    /// Reports that go together, as they were made while others were on their way. None of them is `several`.
+    Several {
+        /// In the order of their making.
+        reports: Vec<Report>,
+    },
+}
+
+impl Report {
+    /// One by one.
+    pub fn each(self) -> Vec<Report> {
+        match self {
+            Report::Several { reports } => reports.into_iter().flat_map(Report::each).collect(),
+            one => vec![one],
+        }
+    }
 }
 
 /// How an attempt ended.

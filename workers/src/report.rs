@@ -1,62 +1,111 @@
-//! Sends reports to the engine. A report says what is true whenever it arrives, so one that wasn't confirmed
-//! is simply sent again.
+//! Sends reports to the engine. A report says what is true whenever it arrives, so one that wasn't confirmed is simply
+//! sent again. One that comes while others are on their way waits for their confirm, and goes with all that came meanwhile:
+//! few steps cost a message each, and however many end in a moment cost a few.
 
 use longshore_courier::{Courier, Parcel, Properties, Unsent};
 use longshore_schema::wire::{Report, names};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::{mpsc, oneshot};
 
 /// The first pause after a report that wasn't confirmed; it doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Sends one worker's reports.
+/// Reports in one message, at the most.
+const MOST: usize = 256;
+/// Bytes of reports to which no more are added.
+const ENOUGH: usize = 64 << 10;
+
+/// Sends one worker's reports. Those that come while others are on their way go together in the next message.
 pub(crate) struct Reports {
     courier: Arc<dyn Courier>,
     worker: String,
+    waiting: mpsc::UnboundedSender<Waiting>,
+}
+
+struct Waiting {
+    /// As JSON.
+    report: Vec<u8>,
+    confirmed: oneshot::Sender<Result<(), Unsent>>,
 }
 
 impl Reports {
     pub(crate) fn new(courier: Arc<dyn Courier>, worker: String) -> Reports {
-        Reports { courier, worker }
+        let (waiting, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(send_together(courier.clone(), worker.clone(), inbox));
+        Reports { courier, worker, waiting }
     }
 
     /// Sends it once and waits for the confirm.
     pub(crate) async fn send(&self, report: &Report) -> Result<(), Unsent> {
-        publish(self.courier.as_ref(), self.parcel(report)).await
+        publish(self.courier.as_ref(), parcel(&self.worker, json(report))).await
     }
 
     /// Sends it until it is confirmed, again after every failure unless `give_up` says so. Whether it is confirmed.
     pub(crate) async fn until_confirmed(&self, report: &Report, give_up: impl Fn() -> bool) -> bool {
-        until_confirmed(self.courier.as_ref(), &self.parcel(report), give_up).await
+        let report = json(report);
+        let mut link = self.courier.link();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            link.borrow_and_update();
+            let Err(unsent) = self.send_with_others(report.clone()).await else { return true };
+            tracing::debug!(error = %unsent, "a report was not confirmed");
+            if give_up() {
+                return false;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
+                () = changed(&mut link) => (),
+            }
+        }
     }
 
-    fn parcel(&self, report: &Report) -> Parcel {
-        let body = serde_json::to_vec(report).expect("a report has only text keys");
-        Parcel {
-            exchange: names::REPORTS.into(),
-            routing_key: self.worker.clone(),
-            mandatory: false,
-            properties: Properties { persistent: true, ..Properties::default() },
-            body: body.into(),
+    async fn send_with_others(&self, report: Vec<u8>) -> Result<(), Unsent> {
+        let (confirmed, answer) = oneshot::channel();
+        // Without its task nobody answers.
+        let _ended = self.waiting.send(Waiting { report, confirmed });
+        answer.await.unwrap_or_else(|_| Err(Unsent::Unconfirmed("the worker ends".into())))
+    }
+}
+
+/// One message after the other, each with all that has come since the last.
+async fn send_together(courier: Arc<dyn Courier>, worker: String, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
+    while let Some(first) = waiting.recv().await {
+        let mut bytes = first.report.len();
+        let mut together = vec![first];
+        while together.len() < MOST
+            && bytes < ENOUGH
+            && let Ok(next) = waiting.try_recv()
+        {
+            bytes += next.report.len();
+            together.push(next);
+        }
+        let body = match together.as_slice() {
+            [alone] => alone.report.clone(),
+            several => {
+                let reports: Vec<&[u8]> = several.iter().map(|it| it.report.as_slice()).collect();
+                [br#"{"report":"several","reports":["#.as_slice(), &reports.join(&b','), b"]}"].concat()
+            }
+        };
+        let sent = publish(courier.as_ref(), parcel(&worker, body)).await;
+        for it in together {
+            // Who waited may be gone.
+            let _ = it.confirmed.send(sent.clone());
         }
     }
 }
 
-/// Sends a parcel until it is confirmed, again after every failure unless `give_up` says so. Whether it is confirmed.
-pub(crate) async fn until_confirmed(courier: &dyn Courier, parcel: &Parcel, give_up: impl Fn() -> bool) -> bool {
-    let mut link = courier.link();
-    let mut pause = FIRST_PAUSE;
-    loop {
-        link.borrow_and_update();
-        let Err(unsent) = publish(courier, parcel.clone()).await else { return true };
-        tracing::debug!(error = %unsent, "a message was not confirmed");
-        if give_up() {
-            return false;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
-            () = changed(&mut link) => (),
-        }
+fn json(report: &Report) -> Vec<u8> {
+    serde_json::to_vec(report).expect("a report has only text keys")
+}
+
+fn parcel(worker: &str, body: Vec<u8>) -> Parcel {
+    Parcel {
+        exchange: names::REPORTS.into(),
+        routing_key: worker.to_owned(),
+        mandatory: false,
+        properties: Properties { persistent: true, ..Properties::default() },
+        body: body.into(),
     }
 }
 

@@ -5,18 +5,20 @@
 //! short, and nothing of the transaction stays: PostgreSQL's statement compares and fails by itself, as nobody could roll
 //! it back who isn't in a transaction.
 
+mod batch;
 mod columns;
 pub(super) mod rows;
 mod sql;
 
 use super::unit::SeenKey;
 use crate::database::{Failed, Transaction};
-use columns::MESSAGE_SEEN;
+use batch::Batch;
+use columns::SEEN_KEY;
 use longshore_schema::{tables::message_seen, time::Timestamp};
-use rows::{Array, Rows};
+use rows::Rows;
 use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait, Statement, Value};
 use serde::Deserialize;
-use sql::{POSTGRES, SQLITE, Source};
+use sql::{BySize, POSTGRES, POSTGRES_LOOK_UP, SQLITE};
 
 /// Broker queues after their change.
 #[derive(Debug, Clone, Deserialize)]
@@ -46,21 +48,27 @@ pub(super) async fn write(tx: &Transaction, rows: Rows, reckoned: Option<Timesta
 /// Which of these commands (tenant, user, message id) were answered before.
 pub(super) async fn seen(tx: &Transaction, keys: &[SeenKey]) -> Result<Vec<message_seen::Model>, Failed> {
     let backend = tx.get_database_backend();
-    let mut rows = Array::default();
+    let mut batch = Batch::new(SEEN_KEY, backend);
     for (tenant, user_name, message_id) in keys {
-        rows.push(&serde_json::json!({"tenant": tenant, "user_name": user_name, "message_id": message_id}))?;
+        batch.text(tenant).text(user_name).text(message_id);
     }
-    let source = Source { postgres: backend == DatabaseBackend::Postgres, parameter: 1 };
-    let key = &MESSAGE_SEEN[..3];
-    let same: Vec<String> = key.iter().map(|it| format!("o.{} = {}", it.0, source.value(*it))).collect();
-    let sql = format!("SELECT o.* FROM {} JOIN message_seen AS o ON {}", source.rows(key), same.join(" AND "));
-    let statement = Statement::from_sql_and_values(backend, sql, [Value::from(rows.text()?)]);
-    Ok(message_seen::Entity::find().from_raw_sql(statement).all(tx).await?)
+    let statements = match backend {
+        DatabaseBackend::Postgres => vec![Statement::from_sql_and_values(backend, POSTGRES_LOOK_UP.as_str(), batch.arrays())],
+        DatabaseBackend::Sqlite | DatabaseBackend::MySql | _ => {
+            let chunks = batch.chunks().into_iter();
+            chunks.map(|(rows, values)| Statement::from_sql_and_values(backend, SQLITE.look_up.of(rows), values)).collect()
+        }
+    };
+    let mut found = vec![];
+    for statement in statements {
+        found.extend(message_seen::Entity::find().from_raw_sql(statement).all(tx).await?);
+    }
+    Ok(found)
 }
 
 async fn write_at_once(tx: &Transaction, rows: Rows, reckoned: Option<Timestamp>) -> Result<Changed, Failed> {
-    let counts = [rows.operations.rows, rows.steps.rows, rows.queues.rows].map(|it| Value::from(it as i64));
-    let arrays = [
+    let counts = [rows.operations.rows(), rows.steps.rows(), rows.queues.rows()].map(|it| Value::from(it as i64));
+    let batches = [
         rows.new_operations,
         rows.operations,
         rows.new_steps,
@@ -71,7 +79,7 @@ async fn write_at_once(tx: &Transaction, rows: Rows, reckoned: Option<Timestamp>
         rows.confirmed,
         rows.queues,
     ];
-    let mut values = arrays.into_iter().map(|it| it.text().map(Value::from)).collect::<Result<Vec<_>, _>>()?;
+    let mut values: Vec<Value> = batches.into_iter().flat_map(Batch::arrays).collect();
     values.extend(counts);
     values.push(Value::from(reckoned.map(|it| it.0)));
     let statement = Statement::from_sql_and_values(DatabaseBackend::Postgres, POSTGRES.as_str(), values);
@@ -82,13 +90,14 @@ async fn write_at_once(tx: &Transaction, rows: Rows, reckoned: Option<Timestamp>
 }
 
 async fn write_one_by_one(tx: &Transaction, rows: Rows) -> Result<Changed, Failed> {
-    let expected = [rows.operations.rows, rows.steps.rows, rows.queues.rows];
-    let run = async |sql: &str, array: Array| -> Result<usize, Failed> {
-        if array.rows == 0 {
-            return Ok(0);
+    let expected = [rows.operations.rows(), rows.steps.rows(), rows.queues.rows()];
+    let run = async |by_size: &BySize, batch: Batch| -> Result<usize, Failed> {
+        let mut changed = 0;
+        for (rows, values) in batch.chunks() {
+            let statement = Statement::from_sql_and_values(DatabaseBackend::Sqlite, by_size.of(rows), values);
+            changed += tx.execute_raw(statement).await?.rows_affected() as usize;
         }
-        let statement = Statement::from_sql_and_values(DatabaseBackend::Sqlite, sql, [Value::from(array.text()?)]);
-        Ok(tx.execute_raw(statement).await?.rows_affected() as usize)
+        Ok(changed)
     };
     let sql = &*SQLITE;
     run(&sql.new_operations, rows.new_operations).await?;
@@ -100,9 +109,8 @@ async fn write_one_by_one(tx: &Transaction, rows: Rows) -> Result<Changed, Faile
     run(&sql.outbox, rows.outbox).await?;
     run(&sql.confirmed, rows.confirmed).await?;
     let mut depths = vec![];
-    if rows.queues.rows > 0 {
-        let values = [Value::from(rows.queues.text()?)];
-        let statement = Statement::from_sql_and_values(DatabaseBackend::Sqlite, sql.queues.as_str(), values);
+    for (size, values) in rows.queues.chunks() {
+        let statement = Statement::from_sql_and_values(DatabaseBackend::Sqlite, sql.queues.of(size), values);
         for row in tx.query_all_raw(statement).await? {
             depths.push(Depth { name: row.try_get("", "name")?, unstarted: row.try_get("", "unstarted")? });
         }

@@ -262,7 +262,8 @@ async fn load(unit: &mut Unit<'_>, items: &[Item]) -> Result<(), Failed> {
                 Report::Done { attempt, .. } => ending.push(*attempt),
                 Report::Started { attempt, .. } => ids.push(attempt.operation),
                 Report::Renew { running, .. } => ids.extend(running.iter().map(|it| it.attempt.operation)),
-                Report::Announce(_) | Report::Declined { .. } => (),
+                // The intake takes several apart.
+                Report::Announce(_) | Report::Declined { .. } | Report::Several { .. } => (),
             },
             Item::Command(command) => commands.push(&**command),
             Item::Wake(_) | Item::Refill(_) => (),

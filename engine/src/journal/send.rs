@@ -1,12 +1,7 @@
 //! Messages of a unit of work. Events and replies are rows of the outbox first. The others are published after the commit
 //! and never stored: steps, whose own rows say that they were sent, and by when; control and progress, which needn't survive.
 
-use super::{
-    bulk::rows::{QueueChange, Rows},
-    outflow::Outflow,
-    rows::state_name,
-    unit::Unit,
-};
+use super::{bulk::rows::Rows, outflow::Outflow, rows::state_name, unit::Unit};
 use crate::{
     database::Failed,
     machine::StepState,
@@ -133,7 +128,7 @@ impl Unit<'_> {
             if change == 0 {
                 depths.insert(name, unstarted);
             } else {
-                rows.queues.push(&QueueChange { name: &name, change, most: depth })?;
+                rows.change_queue(&name, change, depth);
             }
         }
         Ok(depths)

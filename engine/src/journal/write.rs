@@ -1,10 +1,7 @@
 //! The end of a unit of work: everything that it changed is written, guarded by what was read.
 
 use super::{
-    bulk::{
-        self,
-        rows::{Confirmed, HistoryRow, OperationChange, OperationRow, OutboxRow, Rows, SeenRow, StepRow},
-    },
+    bulk::{self, rows::Rows},
     loaded::Loaded,
     rows,
     unit::Unit,
@@ -15,6 +12,7 @@ use longshore_schema::{
     tables::{outbox, step},
     time::Timestamp,
 };
+use sea_orm::ConnectionTrait;
 use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
@@ -38,26 +36,18 @@ impl Unit<'_> {
     /// `reckoned`: the database compares the unit's time with its own.
     pub async fn flush(mut self, confirmed: &[Uuid], reckoned: bool) -> Result<Flushed, Failed> {
         self.wake_waiting().await?;
-        let mut rows = Rows::default();
+        let mut rows = Rows::new(self.tx.get_database_backend());
         let depths = self.dispatch(&mut rows).await?;
         for loaded in self.operations.values_mut().filter(|it| it.changed) {
             rows::put_operation(&mut loaded.row, &loaded.operation)?;
             let steps = loaded.step_rows()?;
-            push(&mut rows, loaded, &steps)?;
+            push(&mut rows, loaded, &steps);
             loaded.written(steps);
         }
-        for row in &self.history {
-            rows.history.push(&HistoryRow::of(row))?;
-        }
-        for row in &self.answered {
-            rows.seen.push(&SeenRow::of(row))?;
-        }
-        for row in &self.outbox {
-            rows.outbox.push(&OutboxRow::of(row))?;
-        }
-        for id in confirmed {
-            rows.confirmed.push(&Confirmed { id: *id })?;
-        }
+        self.history.iter().for_each(|it| rows.add_history(it));
+        self.answered.iter().for_each(|it| rows.add_seen(it));
+        self.outbox.iter().for_each(|it| rows.add_message(it));
+        confirmed.iter().for_each(|it| rows.delete_message(*it));
         self.ledger.flush(self.tx).await?;
         // The last statement, and mostly the only one.
         let changed = bulk::write(self.tx, rows, reckoned.then_some(self.now)).await?;
@@ -66,16 +56,16 @@ impl Unit<'_> {
     }
 }
 
-fn push(rows: &mut Rows, loaded: &Loaded, steps: &[step::Model]) -> Result<(), Failed> {
+fn push(rows: &mut Rows, loaded: &Loaded, steps: &[step::Model]) {
     let row = &loaded.row;
     let read_steps = match &loaded.read {
         None => {
-            rows.new_operations.push(&OperationRow::of(row))?;
+            rows.add_operation(row);
             &[][..]
         }
         Some(read) => {
             if row.version != read.version {
-                rows.operations.push(&OperationChange::of(row, read))?;
+                rows.change_operation(row, read);
             }
             &read.steps
         }
@@ -83,9 +73,8 @@ fn push(rows: &mut Rows, loaded: &Loaded, steps: &[step::Model]) -> Result<(), F
     for step in steps {
         match read_steps.iter().find(|it| it.seq == step.seq) {
             Some(read) if read == step => (),
-            Some(read) => rows.steps.push(&StepRow::of(step, Some(read)))?,
-            None => rows.new_steps.push(&StepRow::of(step, None))?,
+            Some(read) => rows.change_step(step, read),
+            None => rows.add_step(step),
         }
     }
-    Ok(())
 }

@@ -4,7 +4,7 @@ mod m0001_spine;
 mod m0002_fewer_writes;
 mod m0003_sparse_packs;
 mod m0004_growth;
-mod m0005_unchanged;
+mod m0005_one_statement;
 
 use sea_orm_migration::prelude::*;
 
@@ -20,7 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_fewer_writes::Migration),
             Box::new(m0003_sparse_packs::Migration),
             Box::new(m0004_growth::Migration),
-            Box::new(m0005_unchanged::Migration),
+            Box::new(m0005_one_statement::Migration),
         ]
     }
 }

@@ -183,20 +183,27 @@ fn golden_steps_are_understood_with_their_arguments_inputs_and_outputs() {
     assert_eq!(golden.len(), steps::NAMES.len());
 }
 
+fn wire_name(report: &wire::Report) -> &'static str {
+    match report {
+        wire::Report::Announce(_) => "announce",
+        wire::Report::Started { .. } => "started",
+        wire::Report::Renew { .. } => "renew",
+        wire::Report::Done { .. } => "done",
+        wire::Report::Declined { .. } => "declined",
+        wire::Report::Several { .. } => "several",
+    }
+}
+
 #[test]
 fn golden_reports_controls_replies_and_events_are_understood() {
     let reports: BTreeMap<String, Value> = json("messages/reports.json");
     for (name, body) in &reports {
-        let variant = match kept::<wire::Report>(body, name) {
-            wire::Report::Announce(_) => "announce",
-            wire::Report::Started { .. } => "started",
-            wire::Report::Renew { .. } => "renew",
-            wire::Report::Done { .. } => "done",
-            wire::Report::Declined { .. } => "declined",
-        };
+        let variant = wire_name(&kept::<wire::Report>(body, name));
         assert!(name.starts_with(variant));
     }
     assert_eq!(reports.len(), 6, "five, and one with a fault");
+    let together = kept::<wire::Report>(&json("messages/reports_together.json"), "reports together").each();
+    assert_eq!(together.iter().map(wire_name).collect::<Vec<_>>(), ["done", "declined"]);
     let controls: BTreeMap<String, Value> = json("messages/controls.json");
     for (name, body) in &controls {
         let variant = match kept::<wire::Control>(body, name) {

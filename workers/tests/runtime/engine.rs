@@ -12,7 +12,10 @@ use longshore_schema::{
     time::Timestamp,
     wire::{Announce, Control, Report, names},
 };
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 const NOON: Timestamp = Timestamp(1_795_000_000_000_000);
 /// A test that waits longer for something fails.
@@ -30,6 +33,8 @@ pub(crate) struct Engine {
     /// Whether renewals are answered by `report`, or returned by it.
     pub(crate) renews: bool,
     reports: Box<dyn Inbox>,
+    /// Of a message that had several, those that weren't asked for yet.
+    arrived: VecDeque<Report>,
     start: Instant,
 }
 
@@ -47,7 +52,7 @@ impl Engine {
         courier.declare(&[reports]).await.unwrap();
         courier.declare(&steps).await.unwrap();
         let reports = courier.consume(names::REPORTS, 100).await.unwrap();
-        Engine { hub, courier, places: vec![], renews: true, reports, start: Instant::now() }
+        Engine { hub, courier, places: vec![], renews: true, reports, arrived: VecDeque::new(), start: Instant::now() }
     }
 
     /// The database's clock.
@@ -173,16 +178,23 @@ impl Engine {
     }
 
     async fn any_report(&mut self) -> Report {
-        let Delivery { parcel, receipt, .. } = self.reports.next().await.unwrap();
-        receipt.ack();
-        assert_eq!(parcel.exchange, names::REPORTS);
-        let report = serde_json::from_slice(&parcel.body).unwrap();
-        let (Report::Announce(Announce { worker, .. })
-        | Report::Started { worker, .. }
-        | Report::Renew { worker, .. }
-        | Report::Done { worker, .. }
-        | Report::Declined { worker, .. }) = &report;
-        assert_eq!(&parcel.routing_key, worker);
-        report
+        while self.arrived.is_empty() {
+            let Delivery { parcel, receipt, .. } = self.reports.next().await.unwrap();
+            receipt.ack();
+            assert_eq!(parcel.exchange, names::REPORTS);
+            self.arrived = serde_json::from_slice::<Report>(&parcel.body).unwrap().each().into();
+            for report in &self.arrived {
+                let worker = match report {
+                    Report::Announce(it) => &it.worker,
+                    Report::Started { worker, .. }
+                    | Report::Renew { worker, .. }
+                    | Report::Done { worker, .. }
+                    | Report::Declined { worker, .. } => worker,
+                    Report::Several { .. } => unreachable!("they were taken apart"),
+                };
+                assert_eq!(&parcel.routing_key, worker);
+            }
+        }
+        self.arrived.pop_front().unwrap()
     }
 }

@@ -1,15 +1,12 @@
-//! The columns that are written for many rows at once, in the order of their tables, and which of them may change.
+//! The columns that are written for many rows at once, in the order of their tables, and those of changes.
 
-/// How a column is written in a row's JSON.
+/// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Bool,
-    /// In hexadecimal.
     Bytes,
-    /// In hexadecimal, without dashes.
     Id,
     Int,
-    /// As text, so that a JSON `null` isn't taken for no value.
     Json,
     Text,
 }
@@ -49,22 +46,26 @@ pub(super) const OPERATION: &[Column] = &[
     ("last_used_at", Kind::Int),
 ];
 
-/// What a transition may change. Holds come and go beside the version; they meet a destroy on this row.
-pub(super) const OPERATION_CHANGE: &[&str] = &[
-    "state",
-    "end_state",
-    "waiting_for",
-    "waiting_place",
-    "waiting_bytes",
-    "waiting_since",
-    "output",
-    "fault",
-    "stop_requested",
-    "destroy_requested",
-    "needs_attention",
-    "version",
-    "digest",
-    "updated_at",
+/// A change of an operation: its key, what a transition may change, and what guards it. Holds come and go beside the
+/// version; they meet a destroy on this row.
+pub(super) const OPERATION_CHANGE: &[Column] = &[
+    ("id", Kind::Id),
+    ("state", Kind::Text),
+    ("end_state", Kind::Text),
+    ("waiting_for", Kind::Text),
+    ("waiting_place", Kind::Text),
+    ("waiting_bytes", Kind::Int),
+    ("waiting_since", Kind::Int),
+    ("output", Kind::Json),
+    ("fault", Kind::Json),
+    ("stop_requested", Kind::Bool),
+    ("destroy_requested", Kind::Bool),
+    ("needs_attention", Kind::Bool),
+    ("version", Kind::Int),
+    ("digest", Kind::Bytes),
+    ("updated_at", Kind::Int),
+    ("read_version", Kind::Int),
+    ("read_holders", Kind::Int),
 ];
 
 pub(super) const STEP: &[Column] = &[
@@ -86,8 +87,26 @@ pub(super) const STEP: &[Column] = &[
     ("fault", Kind::Json),
 ];
 
-pub(super) const STEP_CHANGE: &[&str] =
-    &["state", "way", "attempt", "failures", "worker", "start_before", "due_at", "done_bytes", "total_bytes", "output", "fault"];
+/// A change of a step: its key, what may change, and what guards it.
+pub(super) const STEP_CHANGE: &[Column] = &[
+    ("operation_id", Kind::Id),
+    ("seq", Kind::Int),
+    ("state", Kind::Text),
+    ("way", Kind::Text),
+    ("attempt", Kind::Int),
+    ("failures", Kind::Int),
+    ("worker", Kind::Text),
+    ("start_before", Kind::Int),
+    ("due_at", Kind::Int),
+    ("done_bytes", Kind::Int),
+    ("total_bytes", Kind::Int),
+    ("output", Kind::Json),
+    ("fault", Kind::Json),
+    ("read_state", Kind::Text),
+    ("read_attempt", Kind::Int),
+    ("read_start_before", Kind::Int),
+    ("read_due_at", Kind::Int),
+];
 
 pub(super) const HISTORY: &[Column] = &[
     ("operation_id", Kind::Id),
@@ -112,6 +131,12 @@ pub(super) const OUTBOX: &[Column] = &[
     ("claimed_until", Kind::Int),
 ];
 
+/// A row of the outbox that goes.
+pub(super) const CONFIRMED: &[Column] = &[("id", Kind::Id)];
+
+/// The key of `message_seen`.
+pub(super) const SEEN_KEY: &[Column] = &[("tenant", Kind::Text), ("user_name", Kind::Text), ("message_id", Kind::Text)];
+
 pub(super) const MESSAGE_SEEN: &[Column] = &[
     ("tenant", Kind::Text),
     ("user_name", Kind::Text),
@@ -121,6 +146,7 @@ pub(super) const MESSAGE_SEEN: &[Column] = &[
     ("at", Kind::Int),
 ];
 
+/// A queue's change: how many more steps are in it, and the most that may be.
 pub(super) const QUEUE: &[Column] = &[("name", Kind::Text), ("change", Kind::Int), ("most", Kind::Int)];
 
 #[cfg(test)]

@@ -1,315 +1,129 @@
-//! Rows to write, as JSON: their fields are the columns of `columns.rs`, and what guards an update.
+//! Rows to write: each is put into a batch in the order of its columns (`columns.rs`).
 
-use crate::{database::Failed, journal::loaded::Read};
+use super::{
+    batch::Batch,
+    columns::{CONFIRMED, HISTORY, MESSAGE_SEEN, OPERATION, OPERATION_CHANGE, OUTBOX, QUEUE, STEP, STEP_CHANGE},
+};
+use crate::journal::loaded::Read;
 use longshore_schema::tables::{history, message_seen, operation, outbox, step};
-use serde::{Serialize, Serializer};
-use serde_json::Value;
+use sea_orm::DatabaseBackend;
 use uuid::Uuid;
 
-/// Rows to write, each a JSON array.
-#[derive(Debug, Clone, Default)]
+/// All that a transaction writes.
+#[derive(Debug, Clone)]
 pub(in crate::journal) struct Rows {
-    pub(in crate::journal) new_operations: Array,
-    pub(in crate::journal) operations: Array,
-    pub(in crate::journal) new_steps: Array,
-    pub(in crate::journal) steps: Array,
-    pub(in crate::journal) history: Array,
-    pub(in crate::journal) seen: Array,
-    pub(in crate::journal) outbox: Array,
-    /// Ids of outbox rows that the broker confirmed.
-    pub(in crate::journal) confirmed: Array,
-    pub(in crate::journal) queues: Array,
+    pub(super) new_operations: Batch,
+    pub(super) operations: Batch,
+    pub(super) new_steps: Batch,
+    pub(super) steps: Batch,
+    pub(super) history: Batch,
+    pub(super) seen: Batch,
+    pub(super) outbox: Batch,
+    pub(super) confirmed: Batch,
+    pub(super) queues: Batch,
 }
 
-/// A JSON array that is written row by row.
-#[derive(Debug, Clone, Default)]
-pub(in crate::journal) struct Array {
-    json: Vec<u8>,
-    /// How many.
-    pub(super) rows: usize,
-}
-
-impl Array {
-    /// Adds a row.
-    pub(in crate::journal) fn push(&mut self, row: &impl Serialize) -> Result<(), Failed> {
-        self.json.push(if self.rows == 0 { b'[' } else { b',' });
-        serde_json::to_writer(&mut self.json, row)?;
-        self.rows += 1;
-        Ok(())
-    }
-
-    /// All of it.
-    pub(super) fn text(mut self) -> Result<String, Failed> {
-        if self.rows == 0 {
-            self.json.push(b'[');
-        }
-        self.json.push(b']');
-        String::from_utf8(self.json).map_err(|error| Failed::Internal(error.into()))
-    }
-}
-
-/// Columns of `operation` that a transition may change, and what guards them.
-#[derive(Serialize)]
-pub(in crate::journal) struct OperationChange<'a> {
-    #[serde(serialize_with = "id")]
-    id: Uuid,
-    state: &'a str,
-    end_state: Option<&'a str>,
-    waiting_for: Option<&'a str>,
-    waiting_place: Option<&'a str>,
-    waiting_bytes: i64,
-    waiting_since: Option<i64>,
-    output: Option<String>,
-    fault: Option<String>,
-    stop_requested: bool,
-    destroy_requested: bool,
-    needs_attention: bool,
-    version: i64,
-    #[serde(serialize_with = "bytes")]
-    digest: &'a [u8],
-    updated_at: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    read_version: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    read_holders: Option<i32>,
-}
-
-impl<'a> OperationChange<'a> {
-    fn all(row: &'a operation::Model) -> OperationChange<'a> {
-        OperationChange {
-            id: row.id,
-            state: &row.state,
-            end_state: row.end_state.as_deref(),
-            waiting_for: row.waiting_for.as_deref(),
-            waiting_place: row.waiting_place.as_deref(),
-            waiting_bytes: row.waiting_bytes,
-            waiting_since: row.waiting_since,
-            output: text(row.output.as_ref()),
-            fault: text(row.fault.as_ref()),
-            stop_requested: row.stop_requested,
-            destroy_requested: row.destroy_requested,
-            needs_attention: row.needs_attention,
-            version: row.version,
-            digest: &row.digest,
-            updated_at: row.updated_at,
-            read_version: None,
-            read_holders: None,
+impl Rows {
+    /// Nothing yet.
+    pub(in crate::journal) fn new(backend: DatabaseBackend) -> Rows {
+        let batch = |columns| Batch::new(columns, backend);
+        Rows {
+            new_operations: batch(OPERATION),
+            operations: batch(OPERATION_CHANGE),
+            new_steps: batch(STEP),
+            steps: batch(STEP_CHANGE),
+            history: batch(HISTORY),
+            seen: batch(MESSAGE_SEEN),
+            outbox: batch(OUTBOX),
+            confirmed: batch(CONFIRMED),
+            queues: batch(QUEUE),
         }
     }
 
-    pub(in crate::journal) fn of(row: &'a operation::Model, read: &Read) -> OperationChange<'a> {
-        let read_holders = read.ready.then_some(read.holders);
-        OperationChange { read_version: Some(read.version), read_holders, ..OperationChange::all(row) }
+    /// A new operation, with its plan.
+    pub(in crate::journal) fn add_operation(&mut self, row: &operation::Model) {
+        let batch = &mut self.new_operations;
+        batch.id(row.id).text(&row.kind).text(&row.zone).text(&row.tenant).text_if_any(row.user_name.as_deref());
+        batch.text_if_any(row.name.as_deref()).text_if_any(row.subject.as_deref()).text_if_any(row.store.as_deref());
+        state(batch, row).json(Some(&row.params)).json(Some(&row.plan));
+        batch.json(row.output.as_ref()).json(row.fault.as_ref()).int(row.priority).int(row.deadline);
+        flags(batch, row).int(row.holders).int(row.version).bytes(&row.digest);
+        batch.int(row.created_at).int(row.updated_at).int(row.last_used_at);
+    }
+
+    /// What a transition may change of an operation, guarded by what was read.
+    pub(in crate::journal) fn change_operation(&mut self, row: &operation::Model, read: &Read) {
+        let batch = &mut self.operations;
+        state(batch.id(row.id), row).json(row.output.as_ref()).json(row.fault.as_ref());
+        flags(batch, row).int(row.version).bytes(&row.digest).int(row.updated_at);
+        batch.int(read.version).int_if_any(read.ready.then_some(read.holders.into()));
+    }
+
+    /// A step that left `Planned`.
+    pub(in crate::journal) fn add_step(&mut self, row: &step::Model) {
+        let batch = &mut self.new_steps;
+        batch
+            .id(row.operation_id)
+            .int(row.seq)
+            .text(&row.name)
+            .text(&row.state)
+            .text(&row.way)
+            .int(row.attempt)
+            .int(row.failures);
+        batch.text(&row.queue).int(row.priority).text_if_any(row.worker.as_deref());
+        delivery(batch, row);
+    }
+
+    /// A step that changed, guarded by what was read.
+    pub(in crate::journal) fn change_step(&mut self, row: &step::Model, read: &step::Model) {
+        let batch = &mut self.steps;
+        batch.id(row.operation_id).int(row.seq).text(&row.state).text(&row.way).int(row.attempt).int(row.failures);
+        delivery(batch.text_if_any(row.worker.as_deref()), row);
+        batch.text(&read.state).int(read.attempt).int_if_any(read.start_before).int_if_any(read.due_at);
+    }
+
+    /// An event.
+    pub(in crate::journal) fn add_history(&mut self, row: &history::Model) {
+        let batch = &mut self.history;
+        batch.id(row.operation_id).int(row.seq).int(row.at).text(&row.event).text_if_any(row.from_state.as_deref());
+        batch.text(&row.to_state).text(&row.actor).text_if_any(row.detail.as_deref()).bytes(&row.digest);
+    }
+
+    /// The answer to a command.
+    pub(in crate::journal) fn add_seen(&mut self, row: &message_seen::Model) {
+        let batch = &mut self.seen;
+        batch.text(&row.tenant).text(&row.user_name).text(&row.message_id).bytes(&row.digest).json(Some(&row.reply)).int(row.at);
+    }
+
+    /// A message.
+    pub(in crate::journal) fn add_message(&mut self, row: &outbox::Model) {
+        let batch = &mut self.outbox;
+        batch.id(row.id).text(&row.exchange).text(&row.routing_key).flag(row.mandatory).json(Some(&row.properties));
+        batch.text(&row.body).int_if_any(row.expires_at).int(row.claimed_until);
+    }
+
+    /// A message that the broker has confirmed goes.
+    pub(in crate::journal) fn delete_message(&mut self, id: Uuid) {
+        self.confirmed.id(id);
+    }
+
+    /// So many more steps are in a queue, which may hold so many at the most.
+    pub(in crate::journal) fn change_queue(&mut self, name: &str, change: i32, most: i32) {
+        self.queues.text(name).int(change).int(most);
     }
 }
 
-/// A whole row of `operation`.
-#[derive(Serialize)]
-pub(in crate::journal) struct OperationRow<'a> {
-    #[serde(flatten)]
-    changing: OperationChange<'a>,
-    kind: &'a str,
-    zone: &'a str,
-    tenant: &'a str,
-    user_name: Option<&'a str>,
-    name: Option<&'a str>,
-    subject: Option<&'a str>,
-    store: Option<&'a str>,
-    params: String,
-    plan: String,
-    priority: i16,
-    deadline: i64,
-    holders: i32,
-    created_at: i64,
-    last_used_at: i64,
+fn state<'b>(batch: &'b mut Batch, row: &operation::Model) -> &'b mut Batch {
+    batch.text(&row.state).text_if_any(row.end_state.as_deref());
+    batch.text_if_any(row.waiting_for.as_deref()).text_if_any(row.waiting_place.as_deref());
+    batch.int(row.waiting_bytes).int_if_any(row.waiting_since)
 }
 
-impl<'a> OperationRow<'a> {
-    pub(in crate::journal) fn of(row: &'a operation::Model) -> OperationRow<'a> {
-        OperationRow {
-            changing: OperationChange::all(row),
-            kind: &row.kind,
-            zone: &row.zone,
-            tenant: &row.tenant,
-            user_name: row.user_name.as_deref(),
-            name: row.name.as_deref(),
-            subject: row.subject.as_deref(),
-            store: row.store.as_deref(),
-            params: row.params.to_string(),
-            plan: row.plan.to_string(),
-            priority: row.priority,
-            deadline: row.deadline,
-            holders: row.holders,
-            created_at: row.created_at,
-            last_used_at: row.last_used_at,
-        }
-    }
+fn flags<'b>(batch: &'b mut Batch, row: &operation::Model) -> &'b mut Batch {
+    batch.flag(row.stop_requested).flag(row.destroy_requested).flag(row.needs_attention)
 }
 
-/// A row of `step`, and what guards its update.
-#[derive(Serialize)]
-pub(in crate::journal) struct StepRow<'a> {
-    #[serde(serialize_with = "id")]
-    operation_id: Uuid,
-    seq: i16,
-    name: &'a str,
-    state: &'a str,
-    way: &'a str,
-    attempt: i32,
-    failures: i32,
-    queue: &'a str,
-    priority: i16,
-    worker: Option<&'a str>,
-    start_before: Option<i64>,
-    due_at: Option<i64>,
-    done_bytes: i64,
-    total_bytes: Option<i64>,
-    output: Option<String>,
-    fault: Option<String>,
-    read_state: Option<&'a str>,
-    read_attempt: Option<i32>,
-    read_start_before: Option<i64>,
-    read_due_at: Option<i64>,
-}
-
-impl<'a> StepRow<'a> {
-    pub(in crate::journal) fn of(row: &'a step::Model, read: Option<&'a step::Model>) -> StepRow<'a> {
-        StepRow {
-            operation_id: row.operation_id,
-            seq: row.seq,
-            name: &row.name,
-            state: &row.state,
-            way: &row.way,
-            attempt: row.attempt,
-            failures: row.failures,
-            queue: &row.queue,
-            priority: row.priority,
-            worker: row.worker.as_deref(),
-            start_before: row.start_before,
-            due_at: row.due_at,
-            done_bytes: row.done_bytes,
-            total_bytes: row.total_bytes,
-            output: text(row.output.as_ref()),
-            fault: text(row.fault.as_ref()),
-            read_state: read.map(|it| it.state.as_str()),
-            read_attempt: read.map(|it| it.attempt),
-            read_start_before: read.and_then(|it| it.start_before),
-            read_due_at: read.and_then(|it| it.due_at),
-        }
-    }
-}
-
-/// A row of `history`.
-#[derive(Serialize)]
-pub(in crate::journal) struct HistoryRow<'a> {
-    #[serde(serialize_with = "id")]
-    operation_id: Uuid,
-    seq: i64,
-    at: i64,
-    event: &'a str,
-    from_state: Option<&'a str>,
-    to_state: &'a str,
-    actor: &'a str,
-    detail: Option<&'a str>,
-    #[serde(serialize_with = "bytes")]
-    digest: &'a [u8],
-}
-
-impl<'a> HistoryRow<'a> {
-    pub(in crate::journal) fn of(row: &'a history::Model) -> HistoryRow<'a> {
-        HistoryRow {
-            operation_id: row.operation_id,
-            seq: row.seq,
-            at: row.at,
-            event: &row.event,
-            from_state: row.from_state.as_deref(),
-            to_state: &row.to_state,
-            actor: &row.actor,
-            detail: row.detail.as_deref(),
-            digest: &row.digest,
-        }
-    }
-}
-
-/// A row of `message_seen`.
-#[derive(Serialize)]
-pub(in crate::journal) struct SeenRow<'a> {
-    tenant: &'a str,
-    user_name: &'a str,
-    message_id: &'a str,
-    #[serde(serialize_with = "bytes")]
-    digest: &'a [u8],
-    reply: String,
-    at: i64,
-}
-
-impl<'a> SeenRow<'a> {
-    pub(in crate::journal) fn of(row: &'a message_seen::Model) -> SeenRow<'a> {
-        SeenRow {
-            tenant: &row.tenant,
-            user_name: &row.user_name,
-            message_id: &row.message_id,
-            digest: &row.digest,
-            reply: row.reply.to_string(),
-            at: row.at,
-        }
-    }
-}
-
-/// A row of `outbox`.
-#[derive(Serialize)]
-pub(in crate::journal) struct OutboxRow<'a> {
-    #[serde(serialize_with = "id")]
-    id: Uuid,
-    exchange: &'a str,
-    routing_key: &'a str,
-    mandatory: bool,
-    properties: String,
-    body: &'a str,
-    expires_at: Option<i64>,
-    claimed_until: i64,
-}
-
-impl<'a> OutboxRow<'a> {
-    pub(in crate::journal) fn of(row: &'a outbox::Model) -> OutboxRow<'a> {
-        OutboxRow {
-            id: row.id,
-            exchange: &row.exchange,
-            routing_key: &row.routing_key,
-            mandatory: row.mandatory,
-            properties: row.properties.to_string(),
-            body: &row.body,
-            expires_at: row.expires_at,
-            claimed_until: row.claimed_until,
-        }
-    }
-}
-
-/// A row of `outbox` that goes.
-#[derive(Serialize)]
-pub(in crate::journal) struct Confirmed {
-    #[serde(serialize_with = "id")]
-    pub(in crate::journal) id: Uuid,
-}
-
-/// A queue's change: how many more steps are in it, and the most that may be.
-#[derive(Serialize)]
-pub(in crate::journal) struct QueueChange<'a> {
-    pub(in crate::journal) name: &'a str,
-    pub(in crate::journal) change: i32,
-    pub(in crate::journal) most: i32,
-}
-
-fn text(value: Option<&Value>) -> Option<String> {
-    value.map(Value::to_string)
-}
-
-fn id<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&id.simple())
-}
-
-fn bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    let hex: String =
-        bytes.iter().flat_map(|it| [it >> 4, it & 15]).map(|it| char::from_digit(it.into(), 16).unwrap_or('0')).collect();
-    serializer.serialize_str(&hex)
+fn delivery(batch: &mut Batch, row: &step::Model) {
+    batch.int_if_any(row.start_before).int_if_any(row.due_at).int(row.done_bytes).int_if_any(row.total_bytes);
+    batch.json(row.output.as_ref()).json(row.fault.as_ref());
 }

@@ -1,151 +1,199 @@
-//! The statements: each has a constant text, so that it is prepared once, and one JSON array of rows as its parameter.
+//! The statements: each has a constant text, so that it is prepared once.
 
-use super::columns::{Column, HISTORY, Kind, MESSAGE_SEEN, OPERATION, OPERATION_CHANGE, OUTBOX, QUEUE, STEP, STEP_CHANGE};
+use super::{
+    batch::LARGEST,
+    columns::{
+        CONFIRMED, Column, HISTORY, Kind, MESSAGE_SEEN, OPERATION, OPERATION_CHANGE, OUTBOX, QUEUE, SEEN_KEY, STEP, STEP_CHANGE,
+    },
+};
 use crate::database::{SERVER_NOW, reckoning::TOLERANCE_US};
-use sea_orm::DatabaseBackend;
 use std::sync::LazyLock;
 
-/// One statement that writes everything, or fails (`m0005_unchanged.rs`) if an update's count or the time isn't as it should be.
+/// One statement that writes everything, or fails (`m0005_one_statement.rs`) if an update's count or the time isn't as it should be.
 pub(super) static POSTGRES: LazyLock<String> = LazyLock::new(|| {
-    let sql = Sql::new(DatabaseBackend::Postgres);
+    let mut first = 1;
+    let mut next = |columns: &'static [Column]| {
+        let rows = Rows { columns, from: From::Arrays { first } };
+        first += columns.len();
+        rows
+    };
+    let new_operations = next(OPERATION).insert("operation");
+    let operations = change_operations(next(OPERATION_CHANGE));
+    let new_steps = next(STEP).insert("step");
+    let steps = change_steps(next(STEP_CHANGE));
+    let history = next(HISTORY).insert("history");
+    let seen = next(MESSAGE_SEEN).insert("message_seen");
+    let outbox = next(OUTBOX).insert("outbox");
+    let confirmed = delete_confirmed(next(CONFIRMED));
+    let queues = change_queues(next(QUEUE));
+    let [changed_operations, changed_steps, changed_queues, reckoned] = std::array::from_fn(|n| format!("${}", first + n));
     format!(
-        "WITH new_operations AS ({}), changed_operations AS ({} RETURNING 1), new_steps AS ({}), \
-         changed_steps AS ({} RETURNING 1), new_history AS ({}), new_seen AS ({}), new_outbox AS ({}), \
-         confirmed AS ({}), changed_queues AS ({}) \
-         SELECT longshore_unchanged((SELECT count(*) FROM changed_operations) = $10 \
-         AND (SELECT count(*) FROM changed_steps) = $11 AND (SELECT count(*) FROM changed_queues) = $12, \
-         abs($13 - {SERVER_NOW}) <= {TOLERANCE_US}), {SERVER_NOW} AS now, \
-         (SELECT json_agg(json_build_object('name', name, 'unstarted', unstarted))::text FROM changed_queues) AS depths",
-        sql.new_operations,
-        sql.operations,
-        sql.new_steps,
-        sql.steps,
-        sql.history,
-        sql.seen,
-        sql.outbox,
-        sql.confirmed,
-        sql.queues
+        "WITH new_operations AS ({new_operations}), changed_operations AS ({operations} RETURNING 1), new_steps AS ({new_steps}), \
+         changed_steps AS ({steps} RETURNING 1), new_history AS ({history}), new_seen AS ({seen}), new_outbox AS ({outbox}), \
+         confirmed AS ({confirmed}), changed_queues AS ({queues}) \
+         SELECT longshore_unchanged((SELECT count(*) FROM changed_operations) = {changed_operations} \
+         AND (SELECT count(*) FROM changed_steps) = {changed_steps} AND (SELECT count(*) FROM changed_queues) = {changed_queues}, \
+         abs({reckoned} - {SERVER_NOW}) <= {TOLERANCE_US}), {SERVER_NOW} AS now, \
+         (SELECT json_agg(json_build_object('name', name, 'unstarted', unstarted))::text FROM changed_queues) AS depths"
     )
 });
 
-pub(super) static SQLITE: LazyLock<Sql> = LazyLock::new(|| Sql::new(DatabaseBackend::Sqlite));
+/// Those of SQLite.
+pub(super) static SQLITE: LazyLock<Sqlite> = LazyLock::new(|| Sqlite {
+    new_operations: BySize::new(OPERATION, |rows| rows.insert("operation")),
+    operations: BySize::new(OPERATION_CHANGE, change_operations),
+    new_steps: BySize::new(STEP, |rows| rows.insert("step")),
+    steps: BySize::new(STEP_CHANGE, change_steps),
+    history: BySize::new(HISTORY, |rows| rows.insert("history")),
+    seen: BySize::new(MESSAGE_SEEN, |rows| rows.insert("message_seen")),
+    outbox: BySize::new(OUTBOX, |rows| rows.insert("outbox")),
+    confirmed: BySize::new(CONFIRMED, delete_confirmed),
+    queues: BySize::new(QUEUE, change_queues),
+    look_up: BySize::new(SEEN_KEY, look_up),
+});
 
-/// The statement of each table; on PostgreSQL each has its own parameter's number.
-pub(super) struct Sql {
-    pub(super) new_operations: String,
-    pub(super) operations: String,
-    pub(super) new_steps: String,
-    pub(super) steps: String,
-    pub(super) history: String,
-    pub(super) seen: String,
-    pub(super) outbox: String,
-    pub(super) confirmed: String,
-    pub(super) queues: String,
+/// Which commands were answered before.
+pub(super) static POSTGRES_LOOK_UP: LazyLock<String> =
+    LazyLock::new(|| look_up(Rows { columns: SEEN_KEY, from: From::Arrays { first: 1 } }));
+
+/// The statements of each table.
+pub(super) struct Sqlite {
+    pub(super) new_operations: BySize,
+    pub(super) operations: BySize,
+    pub(super) new_steps: BySize,
+    pub(super) steps: BySize,
+    pub(super) history: BySize,
+    pub(super) seen: BySize,
+    pub(super) outbox: BySize,
+    pub(super) confirmed: BySize,
+    pub(super) queues: BySize,
+    pub(super) look_up: BySize,
 }
 
-/// Where a statement's rows come from.
+/// One for each power of two.
+pub(super) struct BySize(Vec<String>);
+
+impl BySize {
+    fn new(columns: &'static [Column], statement: impl Fn(Rows) -> String) -> BySize {
+        let sizes = (0..=LARGEST.ilog2()).map(|it| 1 << it);
+        BySize(sizes.map(|size| statement(Rows { columns, from: From::Values { size } })).collect())
+    }
+
+    /// The one for so many rows: a power of two.
+    pub(super) fn of(&self, rows: usize) -> &str {
+        &self.0[rows.ilog2() as usize]
+    }
+}
+
+/// The rows that a statement is about.
 #[derive(Clone, Copy)]
-pub(super) struct Source {
-    pub(super) postgres: bool,
-    pub(super) parameter: usize,
+struct Rows {
+    columns: &'static [Column],
+    from: From,
 }
 
-impl Sql {
-    fn new(backend: DatabaseBackend) -> Sql {
-        let postgres = backend == DatabaseBackend::Postgres;
-        let from = |parameter| Source { postgres, parameter };
-        let read = [("read_version", Kind::Int), ("read_holders", Kind::Int)];
-        let read_step = [
-            ("read_state", Kind::Text),
-            ("read_attempt", Kind::Int),
-            ("read_start_before", Kind::Int),
-            ("read_due_at", Kind::Int),
-        ];
-        let is = if postgres { "IS NOT DISTINCT FROM" } else { "IS" };
-        let (of, ofs) = (from(2), from(4));
-        let operation_guard = format!(
-            "o.id = {} AND o.version = {} AND ({} IS NULL OR o.holders = {})",
-            of.value(("id", Kind::Id)),
-            of.value(read[0]),
-            of.value(read[1]),
-            of.value(read[1])
-        );
-        let step_guard = format!(
-            "o.operation_id = {} AND o.seq = {} AND o.state = {} AND o.attempt = {} AND o.start_before {is} {} AND o.due_at {is} {}",
-            ofs.value(("operation_id", Kind::Id)),
-            ofs.value(("seq", Kind::Int)),
-            ofs.value(read_step[0]),
-            ofs.value(read_step[1]),
-            ofs.value(read_step[2]),
-            ofs.value(read_step[3])
-        );
-        let ids = [("id", Kind::Id)];
-        let (gone, queues) = (from(8), from(9));
-        Sql {
-            new_operations: from(1).insert("operation", OPERATION),
-            operations: of.update("operation", OPERATION, OPERATION_CHANGE, &read, &operation_guard),
-            new_steps: from(3).insert("step", STEP),
-            steps: ofs.update("step", STEP, STEP_CHANGE, &read_step, &step_guard),
-            history: from(5).insert("history", HISTORY),
-            seen: from(6).insert("message_seen", MESSAGE_SEEN),
-            outbox: from(7).insert("outbox", OUTBOX),
-            confirmed: format!("DELETE FROM outbox WHERE id IN (SELECT {} FROM {})", gone.value(ids[0]), gone.rows(&ids)),
-            queues: format!(
-                "UPDATE queue AS o SET unstarted = o.unstarted + {change} FROM {} \
-                 WHERE o.name = {} AND ({change} <= 0 OR o.unstarted + {change} <= {}) RETURNING {table}name, {table}unstarted",
-                queues.rows(QUEUE),
-                queues.value(QUEUE[0]),
-                queues.value(QUEUE[2]),
-                change = queues.value(QUEUE[1]),
-                // SQLite returns columns of no other table; PostgreSQL would.
-                table = if postgres { "o." } else { "" },
-            ),
+#[derive(Clone, Copy)]
+enum From {
+    /// An array for each column, whose parameters begin with this number.
+    Arrays { first: usize },
+    /// So many rows of values. Those at the end may be empty: their first column is NULL.
+    Values { size: usize },
+}
+
+impl Rows {
+    /// They, as `n`.
+    fn source(self) -> String {
+        match self.from {
+            From::Arrays { first } => {
+                let array = |(at, (_, kind)): (usize, &Column)| format!("${}::text::{}[]", first + at, sql_type(*kind));
+                let arrays: Vec<String> = self.columns.iter().enumerate().map(array).collect();
+                let names: Vec<&str> = self.columns.iter().map(|it| it.0).collect();
+                format!("unnest({}) AS n({})", arrays.join(", "), names.join(", "))
+            }
+            From::Values { size } => {
+                let row = format!("({})", vec!["?"; self.columns.len()].join(", "));
+                format!("(VALUES {}) AS n", vec![row; size].join(", "))
+            }
         }
+    }
+
+    /// A column's value.
+    fn value(self, name: &str) -> String {
+        match self.from {
+            From::Arrays { .. } => format!("n.{name}"),
+            From::Values { .. } => {
+                let at = self.columns.iter().position(|it| it.0 == name).expect("a column of the rows");
+                format!("n.column{}", at + 1)
+            }
+        }
+    }
+
+    /// Equal, or both NULL.
+    fn same(self, column: &str, name: &str) -> String {
+        let is = if let From::Arrays { .. } = self.from { "IS NOT DISTINCT FROM" } else { "IS" };
+        format!("{column} {is} {}", self.value(name))
+    }
+
+    fn insert(self, table: &str) -> String {
+        let names: Vec<&str> = self.columns.iter().map(|it| it.0).collect();
+        let values: Vec<String> = names.iter().map(|it| self.value(it)).collect();
+        let filled = match self.from {
+            From::Arrays { .. } => String::new(),
+            From::Values { .. } => format!(" WHERE {} IS NOT NULL", values[0]),
+        };
+        format!("INSERT INTO {table} ({}) SELECT {} FROM {}{filled}", names.join(", "), values.join(", "), self.source())
+    }
+
+    /// Sets all columns but those of the key, which are the first, and those of the guard, which begin with `read_`.
+    fn update(self, table: &str, key: usize, guard: &str) -> String {
+        let changing = self.columns[key..].iter().filter(|it| !it.0.starts_with("read_"));
+        let set: Vec<String> = changing.map(|it| format!("{} = {}", it.0, self.value(it.0))).collect();
+        format!("UPDATE {table} AS o SET {} FROM {} WHERE {guard}", set.join(", "), self.source())
     }
 }
 
-impl Source {
-    /// The rows, as `n`.
-    pub(super) fn rows(self, columns: &[Column]) -> String {
-        if !self.postgres {
-            return "json_each(?) AS n".into();
-        }
-        let columns: Vec<String> = columns
-            .iter()
-            .map(|(name, kind)| match kind {
-                Kind::Bool => format!("{name} boolean"),
-                Kind::Bytes | Kind::Json | Kind::Text => format!("{name} text"),
-                Kind::Id => format!("{name} uuid"),
-                Kind::Int => format!("{name} bigint"),
-            })
-            .collect();
-        format!("json_to_recordset(${}::json) AS n({})", self.parameter, columns.join(", "))
+fn sql_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Bool => "boolean",
+        Kind::Bytes => "bytea",
+        Kind::Id => "uuid",
+        Kind::Int => "bigint",
+        Kind::Json => "jsonb",
+        Kind::Text => "text",
     }
+}
 
-    /// A column's value in a row.
-    pub(super) fn value(self, (name, kind): Column) -> String {
-        match (self.postgres, kind) {
-            (true, Kind::Bool | Kind::Id | Kind::Int | Kind::Text) => format!("n.{name}"),
-            (true, Kind::Bytes) => format!("decode(n.{name}, 'hex')"),
-            (true, Kind::Json) => format!("n.{name}::jsonb"),
-            (false, Kind::Bytes | Kind::Id) => format!("unhex(n.value ->> '{name}')"),
-            (false, Kind::Bool | Kind::Int | Kind::Json | Kind::Text) => format!("(n.value ->> '{name}')"),
-        }
-    }
+fn change_operations(rows: Rows) -> String {
+    let (id, version, holders) = (rows.value("id"), rows.value("read_version"), rows.value("read_holders"));
+    let guard = format!("o.id = {id} AND o.version = {version} AND ({holders} IS NULL OR o.holders = {holders})");
+    rows.update("operation", 1, &guard)
+}
 
-    fn insert(self, table: &str, columns: &[Column]) -> String {
-        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-        let values: Vec<String> = columns.iter().map(|it| self.value(*it)).collect();
-        format!("INSERT INTO {table} ({}) SELECT {} FROM {}", names.join(", "), values.join(", "), self.rows(columns))
-    }
+fn change_steps(rows: Rows) -> String {
+    let [id, seq, state, attempt] = ["operation_id", "seq", "read_state", "read_attempt"].map(|it| rows.value(it));
+    let (start, due) = (rows.same("o.start_before", "read_start_before"), rows.same("o.due_at", "read_due_at"));
+    let guard =
+        format!("o.operation_id = {id} AND o.seq = {seq} AND o.state = {state} AND o.attempt = {attempt} AND {start} AND {due}");
+    rows.update("step", 2, &guard)
+}
 
-    fn update(self, table: &str, columns: &[Column], changing: &[&str], read: &[Column], guard: &str) -> String {
-        let set: Vec<String> = columns
-            .iter()
-            .filter(|(name, _)| changing.contains(name))
-            .map(|it| format!("{} = {}", it.0, self.value(*it)))
-            .collect();
-        let all: Vec<Column> = columns.iter().chain(read).copied().collect();
-        format!("UPDATE {table} AS o SET {} FROM {} WHERE {guard}", set.join(", "), self.rows(&all))
-    }
+fn delete_confirmed(rows: Rows) -> String {
+    format!("DELETE FROM outbox WHERE id IN (SELECT {} FROM {})", rows.value("id"), rows.source())
+}
+
+fn change_queues(rows: Rows) -> String {
+    let [name, change, most] = ["name", "change", "most"].map(|it| rows.value(it));
+    // SQLite returns columns of no other table; PostgreSQL would.
+    let of = if let From::Arrays { .. } = rows.from { "o." } else { "" };
+    format!(
+        "UPDATE queue AS o SET unstarted = o.unstarted + {change} FROM {} \
+         WHERE o.name = {name} AND ({change} <= 0 OR o.unstarted + {change} <= {most}) RETURNING {of}name, {of}unstarted",
+        rows.source(),
+    )
+}
+
+/// Cross join: SQLite looks each row up, instead of reading the table.
+fn look_up(rows: Rows) -> String {
+    let same: Vec<String> = rows.columns.iter().map(|it| format!("o.{} = {}", it.0, rows.value(it.0))).collect();
+    format!("SELECT o.* FROM {} CROSS JOIN message_seen AS o WHERE {}", rows.source(), same.join(" AND "))
 }
