@@ -40,7 +40,7 @@ impl Default for Config {
             backoff_ms: 1000,
             backoff_cap_ms: 60_000,
             jitter: 0.5,
-            batch: 64,
+            batch: 256,
             tick_ms: 500,
             sweep_every_s: 600,
             deadline_s: 86_400,

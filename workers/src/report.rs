@@ -120,3 +120,84 @@ async fn publish(courier: &dyn Courier, parcel: Parcel) -> Result<(), Unsent> {
     let missing = || Unsent::Unconfirmed("the courier gave no answer".into());
     courier.publish(vec![parcel]).await.pop().unwrap_or_else(|| Err(missing()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use longshore_courier::{Inbox, Queue, embedded::Embedded};
+    use longshore_schema::{
+        ids::OperationId,
+        step::{Attempt, Way},
+    };
+    use tokio::sync::Semaphore;
+
+    /// A broker that takes its time: each message waits for a permit.
+    struct Slow {
+        courier: Arc<dyn Courier>,
+        begun: Semaphore,
+        permits: Semaphore,
+    }
+
+    #[async_trait]
+    impl Courier for Slow {
+        async fn declare(&self, queues: &[Queue]) -> anyhow::Result<()> {
+            self.courier.declare(queues).await
+        }
+
+        async fn publish(&self, parcels: Vec<Parcel>) -> Vec<Result<(), Unsent>> {
+            self.begun.add_permits(1);
+            self.permits.acquire().await.unwrap().forget();
+            self.courier.publish(parcels).await
+        }
+
+        async fn consume(&self, queue: &str, prefetch: u16) -> anyhow::Result<Box<dyn Inbox>> {
+            self.courier.consume(queue, prefetch).await
+        }
+
+        fn link(&self) -> tokio::sync::watch::Receiver<u64> {
+            self.courier.link()
+        }
+
+        async fn close(&self) {
+            self.courier.close().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_one_is_on_its_way_goes_together_in_order() {
+        let courier = Arc::new(Embedded::new().courier());
+        let queue = Queue::Durable { name: "reports".into(), exchange: names::REPORTS.into(), routing_key: "#".into() };
+        courier.declare(&[queue]).await.unwrap();
+        let mut inbox = courier.consume("reports", 10).await.unwrap();
+        let slow = Arc::new(Slow { courier, begun: Semaphore::new(0), permits: Semaphore::new(0) });
+        let reports = Reports::new(slow.clone(), "w".into());
+        let all: Vec<Report> = (0..600)
+            .map(|n| {
+                let attempt = Attempt { operation: OperationId::new(), seq: n, n: 1, way: Way::Do };
+                Report::Declined { attempt, worker: "w".into() }
+            })
+            .collect();
+        let first = reports.until_confirmed(&all[0], || true);
+        let later = futures::future::join_all(all[1..].iter().map(|it| reports.until_confirmed(it, || true)));
+        let watch = async {
+            // The first is with the broker before another one comes, and the others have come before it is confirmed.
+            slow.begun.acquire().await.unwrap().forget();
+            let released = async {
+                tokio::task::yield_now().await;
+                slow.permits.add_permits(4);
+            };
+            let (confirmed, ()) = tokio::join!(later, released);
+            assert!(confirmed.into_iter().all(|it| it));
+        };
+        assert!(tokio::join!(first, watch).0);
+        let mut messages = vec![];
+        while messages.iter().map(Vec::len).sum::<usize>() < all.len() {
+            let delivery = inbox.next().await.unwrap();
+            messages.push(serde_json::from_slice::<Report>(&delivery.parcel.body).unwrap().each());
+            delivery.receipt.ack();
+        }
+        assert_eq!(messages.iter().map(Vec::len).collect::<Vec<_>>(), [1, MOST, MOST, 600 - 1 - 2 * MOST]);
+        assert_eq!(messages.concat(), all);
+    }
+}

@@ -8,12 +8,16 @@ use lapin::{
     Channel,
     options::{BasicAckOptions, BasicRejectOptions},
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How many are sent together at the most.
 const BATCH: usize = 256;
+
+/// For so long more are waited for. Each acknowledgement is written to the broker's log like a message, one after the other:
+/// together they cost one, and the message that follows the first of them doesn't wait for it.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// What becomes of a delivery, by its tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +90,17 @@ pub(super) async fn run(channel: Channel, mut queued: mpsc::UnboundedReceiver<Se
         }
         if batch.is_empty() && queued.is_closed() && queued.is_empty() {
             return;
+        }
+        if batch.len() < BATCH && !queued.is_closed() {
+            tokio::select! {
+                () = tokio::time::sleep(GATHER) => (),
+                () = stop.cancelled() => queued.close(),
+            }
+            while batch.len() < BATCH
+                && let Ok(more) = queued.try_recv()
+            {
+                batch.push(more);
+            }
         }
         let (mut acked, mut requeued) = (vec![], vec![]);
         for settlement in batch.drain(..) {

@@ -37,3 +37,17 @@ impl Reckoning {
         self.0 = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_is_good_for_a_second() {
+        let ago = |ms| Reckoning(Instant::now().checked_sub(Duration::from_millis(ms)).map(|at| (Timestamp(7_000_000), at)));
+        assert_eq!(Reckoning::default().now(), None);
+        assert!(ago(500).now().is_none_or(|it| it >= Timestamp(7_500_000)), "it never goes back");
+        assert!(ago(0).now().is_none_or(|it| it >= Timestamp(7_000_000)));
+        assert_eq!(ago(1000).now(), None);
+    }
+}

@@ -55,6 +55,12 @@ impl Memory {
         Ok(Now { at, reckoned: false })
     }
 
+    /// As if the database had just told this time.
+    #[cfg(feature = "simulation")]
+    pub fn believe(&mut self, now: Timestamp) {
+        self.time.read(now);
+    }
+
     /// Takes an operation out: whoever has it gives it back after the commit.
     pub(super) fn take(&mut self, id: OperationId) -> Option<Loaded> {
         self.operations.remove(&id).map(|it| Loaded { remembered: true, ..it })

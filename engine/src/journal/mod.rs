@@ -1,5 +1,5 @@
 //! The journal: the only writer of operations, steps, history, ledger and outbox. It takes whatever commands and
-//! reports have arrived, up to a limit, into one transaction; one bad item is taken out and done alone.
+//! reports have arrived, up to a limit, into one transaction; if that fails, halves of it: a bad item ends up alone.
 
 mod apply;
 mod bulk;
@@ -147,25 +147,35 @@ impl Writer {
         }
     }
 
+    /// One transaction; if it fails, and still does with everything read again, its halves: what is bad ends up alone.
     async fn absorb_batch(&self, batch: Vec<Submitted>) {
-        let items: Vec<Item> = batch.iter().map(|it| it.item.clone()).collect();
-        let mut written = self.write(items.clone()).await;
-        if matches!(written, Err(Failed::Conflict(_))) && items.len() > 1 {
-            // Mostly something remembered that another engine changed: now everything is read.
-            written = self.write(items).await;
-        }
-        match written {
-            Ok(absorbed) => {
-                for (submitted, absorbed) in batch.into_iter().zip(absorbed) {
-                    // The one who asked may be gone.
-                    let _ = submitted.done.send(Ok(absorbed));
-                }
-            }
-            Err(failed) => {
-                tracing::debug!(items = batch.len(), %failed, "a batch is done one by one");
-                for submitted in batch {
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            if part.len() == 1 {
+                for submitted in part {
                     let absorbed = self.absorb_alone(submitted.item.clone()).await;
+                    // The one who asked may be gone.
                     let _ = submitted.done.send(absorbed);
+                }
+                continue;
+            }
+            let items: Vec<Item> = part.iter().map(|it| it.item.clone()).collect();
+            let mut written = self.write(items.clone()).await;
+            if matches!(written, Err(Failed::Conflict(_))) {
+                // Mostly something remembered that another engine changed: now everything is read.
+                written = self.write(items).await;
+            }
+            match written {
+                Ok(absorbed) => {
+                    for (submitted, absorbed) in part.into_iter().zip(absorbed) {
+                        let _ = submitted.done.send(Ok(absorbed));
+                    }
+                }
+                Err(failed) => {
+                    tracing::debug!(items = part.len(), %failed, "a batch is done in halves");
+                    let second = part.split_off(part.len() / 2);
+                    parts.push(second);
+                    parts.push(part);
                 }
             }
         }

@@ -75,7 +75,7 @@ impl Journal {
 
 /// Attempts that are sent.
 fn sent(written: &Written) -> Vec<Attempt> {
-    let steps = written.outbox.iter().filter(|it| it.exchange == names::STEPS);
+    let steps = written.passing.iter().filter(|it| it.exchange == names::STEPS);
     steps.map(|it| serde_json::from_str::<StepMessage>(&it.body).unwrap().attempt).collect()
 }
 

@@ -66,7 +66,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// As the journal's task does it: a batch, and one by one if that fails.
+    /// As the journal's task does it: a batch, and halves of it if that fails.
     pub(super) async fn absorb(&mut self, engine: usize) -> anyhow::Result<()> {
         let count = self.engines[engine].inbox.len().min(self.config.batch);
         // Reports go before commands.
@@ -93,22 +93,26 @@ impl Simulation<'_> {
         Ok(())
     }
 
-    /// Absorbs items in one transaction; one by one if that fails.
+    /// Absorbs items in one transaction; halves of them if that fails.
     async fn submit(&mut self, engine: usize, items: Vec<Item>) -> anyhow::Result<()> {
-        if items.len() > 1 {
-            match self.write(engine, &items).await {
-                Ok(()) => return Ok(()),
-                Err(Failed::Conflict(_) | Failed::Database(_) | Failed::Internal(_)) => (),
-            }
-        }
-        for item in items {
+        let mut parts = vec![items];
+        while let Some(mut part) = parts.pop() {
             let mut tries = 0;
-            while let Err(failed) = self.write(engine, std::slice::from_ref(&item)).await {
+            while let Err(failed) = self.write(engine, &part).await {
                 tries += 1;
+                if part.len() > 1 {
+                    if !matches!(failed, Failed::Conflict(_)) || tries > 1 {
+                        let second = part.split_off(part.len() / 2);
+                        parts.push(second);
+                        parts.push(std::mem::take(&mut part));
+                        break;
+                    }
+                    continue;
+                }
                 match failed {
                     Failed::Conflict(_) | Failed::Database(_) if tries < TRIES => (),
                     Failed::Conflict(_) | Failed::Database(_) | Failed::Internal(_) => {
-                        self.wrong.push(format!("could not absorb {item:?}: {failed}"));
+                        self.wrong.push(format!("could not absorb {part:?}: {failed}"));
                         return Ok(());
                     }
                 }

@@ -14,6 +14,7 @@ mod golden;
 mod growth;
 mod history;
 mod meddler;
+mod one_statement;
 mod processes;
 mod random_volumes;
 mod requests;

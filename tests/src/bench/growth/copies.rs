@@ -2,7 +2,7 @@
 
 use super::generate::Rows;
 use longshore_schema::tables::{history, message_seen, operation, pack, pack_use, reservation, step};
-use sea_orm::{EntityName, IdenStatic, Iterable};
+use sea_orm::{IdenStatic, Iterable};
 
 /// A table, and what its copies don't take over: columns, each with an expression over `o`, the template's operation,
 /// and `t`, its row.

@@ -1,6 +1,6 @@
 //! Operations a second beside what others reached elsewhere, and how long each of many that were asked for at once took.
 
-use super::{Drawing, Look, OTHER, OURS};
+use super::{Drawing, Line, Look, OTHER, OURS};
 use serde_json::Value;
 
 /// Operations of four steps a second, with 2,000 queued, of others: measured on 2026-11-22 on a quiet virtual machine of two
@@ -26,7 +26,7 @@ pub fn drawing(figures: &[Value]) -> Drawing {
     let mut drawing = Drawing::new("Operations of four steps a second, many queued", (8.0, 240.0));
     for (run, name, colour) in &runs {
         let rate = number(run, "operations_per_s");
-        drawing.bar(name, rate / most, &format!("{rate:.0}"), Look::Filled(*colour));
+        drawing.bar(name, rate / most, &format!("{rate:.0}"), Look::Filled(colour));
     }
     for (name, rate) in PEERS {
         drawing.bar(name, rate / most, &format!("{rate:.0}"), Look::Dashed);
@@ -39,7 +39,7 @@ pub fn drawing(figures: &[Value]) -> Drawing {
         .iter()
         .map(|(run, name, colour)| {
             let short = name.rsplit(", ").next().unwrap_or(name);
-            (short.to_owned(), *colour, ready(run, longest))
+            Line { name: short.to_owned(), colour, points: ready(run, longest) }
         })
         .collect();
     let end = format!("{longest:.1} s");

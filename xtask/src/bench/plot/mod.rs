@@ -42,6 +42,17 @@ pub struct Drawing {
     columns: (f64, f64),
 }
 
+/// A line over two axes.
+#[derive(Debug)]
+pub struct Line {
+    /// Written at its side.
+    pub name: String,
+    /// As SVG has it.
+    pub colour: &'static str,
+    /// From 0 to 1, across and upwards.
+    pub points: Vec<(f64, f64)>,
+}
+
 impl Drawing {
     /// An empty one; names of bars begin at the first column, bars at the second.
     pub fn new(title: impl Into<String>, columns: (f64, f64)) -> Drawing {
@@ -85,7 +96,7 @@ impl Drawing {
     }
 
     /// Axes, with their lengths in words, and lines from 0 to 1 over them, each with its name and colour.
-    pub fn lines(&mut self, across: (&str, &str), upwards: &str, lines: &[(String, &str, Vec<(f64, f64)>)]) {
+    pub fn lines(&mut self, across: (&str, &str), upwards: &str, lines: &[Line]) {
         const HEIGHT: f64 = 200.0;
         let (left, length, top) = (self.columns.1, WIDTH - self.columns.1 - 130.0, self.y + 6.0);
         let bottom = top + HEIGHT;
@@ -94,7 +105,7 @@ impl Drawing {
         let (zero, end) = across;
         self.put(&format!("<text x=\"{left}\" y=\"{:.1}\">{zero}</text>", bottom + 14.0));
         self.put(&format!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{end}</text>", left + length, bottom + 14.0));
-        for (number, (name, colour, points)) in lines.iter().enumerate() {
+        for (number, Line { name, colour, points }) in lines.iter().enumerate() {
             let points: Vec<String> =
                 points.iter().map(|(x, y)| format!("{:.1},{:.1}", left + x * length, bottom - y * HEIGHT)).collect();
             self.put(&format!(
@@ -141,7 +152,11 @@ mod tests {
         drawing.group("group");
         drawing.bar("one", 1.0, "9 s", Look::Filled(OURS));
         drawing.bar("half", 0.5, "4 s", Look::Dashed);
-        drawing.lines(("0 s", "1 s"), "100 %", &[("ours".into(), OURS, vec![(0.0, 0.0), (1.0, 1.0)])]);
+        drawing.lines(
+            ("0 s", "1 s"),
+            "100 %",
+            &[Line { name: "ours".into(), colour: OURS, points: vec![(0.0, 0.0), (1.0, 1.0)] }],
+        );
         let svg = drawing.svg();
         assert!(svg.contains("width=\"395.0\"") && svg.contains("width=\"197.5\"") && svg.contains("stroke-dasharray"), "{svg}");
         assert!(svg.contains("points=\"215.0,278.0 590.0,78.0\""), "{svg}");
