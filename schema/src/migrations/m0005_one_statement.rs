@@ -1,7 +1,7 @@
 //! PostgreSQL only. The statement that writes a transaction's rows fails by itself if something that was read isn't so any
 //! more, so that it needs no transaction around it. 40001 is `serialization_failure`: read again, decide again.
 //!
-//! And words that are in indexes are compared byte by byte, as SQLite does: a locale's order costs a fifth of writing them, and
+//! And words that are in indexes are compared byte by byte, as SQLite does: a locale's order costs time with each entry, and
 //! nobody reads lists in it.
 
 use sea_orm_migration::{prelude::*, sea_orm::DatabaseBackend};

@@ -18,7 +18,7 @@ use longshore_engine::{
 use longshore_schema::{
     site::Site,
     tables::{operation, worker},
-    wire::{WorkerKind, names},
+    wire::{CloudEvent, WorkerKind, names},
 };
 use longshore_workers::{config::Config as WorkerConfig, opener::HostOpener, steps::Handlers, worker::Worker as Runtime};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Statement};
@@ -125,8 +125,6 @@ pub(super) struct Bench {
     pub(super) database: Database,
     control: Arc<dyn Courier>,
     counted: Arc<Counts>,
-    events: tokio::sync::Mutex<Box<dyn Inbox>>,
-    bind: String,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<Result<()>>>,
 }
@@ -179,11 +177,7 @@ impl Bench {
         let courier = connect("worker").await?;
         tasks.push(tokio::spawn(Runtime::run(worker, courier, handlers, Arc::new(HostOpener), stop.clone())));
         let control = connect("control").await?;
-        let bind = unique("events");
-        let events = Queue::Own { name: bind.clone(), exchange: names::EVENTS.into(), routing_keys: vec!["alone.ready".into()] };
-        control.declare(&[events]).await?;
-        let events = tokio::sync::Mutex::new(control.consume(&bind, 100).await?);
-        let bench = Bench { database, control, counted, events, bind, stop, tasks };
+        let bench = Bench { database, control, counted, stop, tasks };
         bench.until(async || Ok(worker::Entity::find().count(bench.database.read()).await? == 1)).await.context("no worker")?;
         Ok(bench)
     }
@@ -229,19 +223,28 @@ impl Bench {
 
     /// Milliseconds from a submission to the event that says Ready, one at a time.
     pub(super) async fn alone(&self, count: usize) -> Result<Vec<f64>> {
-        let queue =
-            Queue::Own { name: self.bind.clone(), exchange: names::EVENTS.into(), routing_keys: vec!["idle.ready".into()] };
+        let (name, routing_keys) = (unique("events"), vec!["idle.ready".into()]);
+        let queue = Queue::Own { name: name.clone(), exchange: names::EVENTS.into(), routing_keys };
         self.control.declare(&[queue]).await?;
-        let mut events = self.events.lock().await;
+        let mut events = self.control.consume(&name, 100).await?;
         let mut took = vec![];
         for _ in 0..count {
-            let started = Instant::now();
+            let (started, asked) = (Instant::now(), uuid::Uuid::now_v7());
+            let ready = async {
+                loop {
+                    let event = events.next().await.context("the courier was closed")?;
+                    let about: CloudEvent = serde_json::from_slice(&event.parcel.body)?;
+                    event.receipt.ack();
+                    // Ids sort by time: events of what was asked for earlier may still come.
+                    if about.data.operation.0 > asked {
+                        return anyhow::Ok(started.elapsed());
+                    }
+                }
+            };
             let publish = self.control.publish(vec![self.command()]);
-            let (sent, event) = tokio::join!(publish, tokio::time::timeout(PATIENCE, events.next()));
+            let (sent, ready) = tokio::join!(publish, tokio::time::timeout(PATIENCE, ready));
             ensure!(sent == [Ok(())], "a command was not confirmed: {sent:?}");
-            let event = event.context("no event")?.context("the courier was closed")?;
-            took.push(started.elapsed().as_secs_f64() * 1000.0);
-            event.receipt.ack();
+            took.push(ready.context("no event")??.as_secs_f64() * 1000.0);
         }
         Ok(took)
     }
