@@ -1,4 +1,5 @@
-//! Writes one draft through a writable export.
+//! Writes one draft: a qcow2 through a writable export of QEMU's, a raw one by itself, as it is a file and nothing else. Bytes
+//! that go through an export are copied twice more.
 
 use super::{
     directory::Directory,
@@ -8,7 +9,6 @@ use super::{
     scratch::Scratch,
 };
 use crate::hypervisor::{BlockWrite, Draft};
-use crate::nbd::NbdError;
 use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_schema::{
@@ -16,8 +16,16 @@ use longshore_schema::{
     ids::OperationId,
     steps::volume::Format,
 };
+use rustix::{fs::FallocateFlags, io::Errno};
 use serde_json::json;
-use std::{io, path::PathBuf, process::Stdio};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+};
 use tokio::process::Command;
 
 /// QEMU's disks are whole sectors: a size that isn't is rounded up, as it would be for a guest.
@@ -26,10 +34,23 @@ const SECTOR: u64 = 512;
 /// An open draft.
 #[derive(Debug)]
 pub(super) struct Writer {
-    export: Export,
+    target: Target,
     directory: PathBuf,
     draft: String,
-    format: Format,
+}
+
+#[derive(Debug)]
+enum Target {
+    Qcow2(Export),
+    Raw(Arc<RawFile>),
+}
+
+/// A raw image of ours.
+#[derive(Debug)]
+struct RawFile {
+    file: File,
+    volume: String,
+    size: u64,
 }
 
 impl Writer {
@@ -38,7 +59,7 @@ impl Writer {
         let file = name::draft(draft.operation, draft.attempt);
         let absurd = || Fault::permanent(code::IMAGE_INVALID, format!("{size} bytes are no volume's size"));
         let size = size.checked_next_multiple_of(SECTOR).filter(|it| *it <= 1 << 60).ok_or_else(absurd)?;
-        let path = {
+        let (path, made) = {
             let (directory, file, operation, attempt) = (directory.clone(), file.clone(), draft.operation, draft.attempt);
             super::blocking(move || {
                 forget_earlier(&directory, operation, attempt)?;
@@ -46,35 +67,33 @@ impl Writer {
             })
             .await?
         };
-        let driver = match format {
-            Format::Raw => "raw",
-            Format::Qcow2 => {
-                let mut command = Command::new("qemu-img");
-                command.args(["create", "-q", "-f", "qcow2", "-o", "compat=1.1,lazy_refcounts=off"]);
-                command.arg("--").arg(&path).arg(size.to_string());
-                command.env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
-                let made = command.output().await.map_err(|error| {
-                    Fault::transient(code::POOL_UNREACHABLE, format!("start qemu-img on this worker: {error}"))
-                })?;
-                if !made.status.success() {
-                    let said = String::from_utf8_lossy(&made.stderr);
-                    return Err(judged(&draft.volume, code::VOLUME_WRITE_FAILED, said.trim()));
-                }
-                "qcow2"
-            }
+        let target = match format {
+            Format::Raw => Target::Raw(Arc::new(RawFile { file: made, volume: draft.volume.clone(), size })),
+            Format::Qcow2 => Target::Qcow2(export(&draft.volume, &path, size).await?),
         };
-        let node = json!({"driver": driver, "file": {"driver": "file", "filename": path, "locking": "on"}});
-        let export = Export::open(&draft.volume, &node, Access::Write, 1, Scratch::new()?).await?;
-        Ok(Writer { export, directory, draft: file, format })
-    }
-
-    fn failed(&self, error: &NbdError) -> Fault {
-        self.export.fault(error)
+        Ok(Writer { target, directory, draft: file })
     }
 }
 
+/// Makes a file an empty qcow2, and opens that.
+async fn export(volume: &str, path: &Path, size: u64) -> Result<Export, Fault> {
+    let mut command = Command::new("qemu-img");
+    command.args(["create", "-q", "-f", "qcow2", "-o", "compat=1.1,lazy_refcounts=off"]);
+    command.arg("--").arg(path).arg(size.to_string());
+    command.env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
+    let made = command.output().await;
+    let made =
+        made.map_err(|error| Fault::transient(code::POOL_UNREACHABLE, format!("start qemu-img on this worker: {error}")))?;
+    if !made.status.success() {
+        let said = String::from_utf8_lossy(&made.stderr);
+        return Err(judged(volume, code::VOLUME_WRITE_FAILED, said.trim()));
+    }
+    let node = json!({"driver": "qcow2", "file": {"driver": "file", "filename": path, "locking": "on"}});
+    Export::open(volume, &node, Access::Write, 1, Scratch::new()?).await
+}
+
 /// What attempts before this one left would take the room that this one needs.
-fn forget_earlier(directory: &std::path::Path, operation: OperationId, attempt: u32) -> Result<(), Fault> {
+fn forget_earlier(directory: &Path, operation: OperationId, attempt: u32) -> Result<(), Fault> {
     let directory = Directory::open(directory)?;
     for file in directory.names()? {
         if name::attempt_of(operation, &file).is_some_and(|it| it < attempt) {
@@ -85,7 +104,7 @@ fn forget_earlier(directory: &std::path::Path, operation: OperationId, attempt: 
 }
 
 /// Makes the file; a raw one is complete with that. Blocks.
-fn make(directory: &std::path::Path, file: &str, size: u64, format: Format) -> Result<PathBuf, Fault> {
+fn make(directory: &Path, file: &str, size: u64, format: Format) -> Result<(PathBuf, File), Fault> {
     let directory = Directory::open(directory)?;
     directory.unlink(file)?;
     let made = directory.create(file)?;
@@ -93,7 +112,7 @@ fn make(directory: &std::path::Path, file: &str, size: u64, format: Format) -> R
         Format::Qcow2 => (),
         Format::Raw => made.set_len(size).map_err(|error| unwritten("set the size of a volume", &error))?,
     }
-    Ok(directory.path_of(file))
+    Ok((directory.path_of(file), made))
 }
 
 /// What the file system says where no export is in between.
@@ -106,35 +125,91 @@ fn unwritten(doing: &str, error: &io::Error) -> Fault {
     }
 }
 
+impl RawFile {
+    /// Fails unless it is within the volume.
+    fn check(&self, offset: u64, bytes: u64) -> Result<(), Fault> {
+        let within = offset.checked_add(bytes).is_some_and(|end| end <= self.size);
+        let why = || format!("{}: {bytes} bytes at {offset} are beyond its {} bytes", self.volume, self.size);
+        within.then_some(()).ok_or_else(|| Fault::permanent(code::VOLUME_WRITE_FAILED, why()))
+    }
+
+    fn failed(&self, error: &io::Error) -> Fault {
+        unwritten(&format!("write {}", self.volume), error)
+    }
+
+    /// Blocks.
+    fn zero(&self, offset: u64, bytes: u64) -> Result<(), Fault> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, offset, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros(offset, bytes),
+            done => done.map_err(|error| self.failed(&error.into())),
+        }
+    }
+
+    /// Where the file system makes no holes.
+    fn write_zeros(&self, offset: u64, bytes: u64) -> Result<(), Fault> {
+        let zeros = vec![0; 1 << 20];
+        let mut at = offset;
+        while at < offset + bytes {
+            let length = zeros.len().min(usize::try_from(offset + bytes - at).unwrap_or(usize::MAX));
+            self.file.write_all_at(&zeros[..length], at).map_err(|error| self.failed(&error))?;
+            at += length as u64;
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl BlockWrite for Writer {
     async fn write(&self, offset: u64, mut data: Bytes) -> Result<(), Fault> {
-        let client = &self.export.clients()[0];
+        let export = match &self.target {
+            Target::Raw(raw) => {
+                raw.check(offset, data.len() as u64)?;
+                let raw = raw.clone();
+                return super::blocking(move || raw.file.write_all_at(&data, offset).map_err(|error| raw.failed(&error))).await;
+            }
+            Target::Qcow2(export) => export,
+        };
+        let client = &export.clients()[0];
         let most = client.export().block.maximum as usize;
         let mut at = offset;
         while !data.is_empty() {
             let part = data.split_to(data.len().min(most));
             let bytes = part.len() as u64;
-            client.write(at, part, false).await.map_err(|error| self.failed(&error))?;
+            client.write(at, part, false).await.map_err(|error| export.fault(&error))?;
             at += bytes;
         }
         Ok(())
     }
 
     async fn zero(&self, offset: u64, bytes: u64) -> Result<(), Fault> {
+        let export = match &self.target {
+            Target::Raw(raw) => {
+                raw.check(offset, bytes)?;
+                let raw = raw.clone();
+                return super::blocking(move || if bytes == 0 { Ok(()) } else { raw.zero(offset, bytes) }).await;
+            }
+            Target::Qcow2(export) => export,
+        };
         // What reads as zeros already is left alone: to zero an unallocated cluster would allocate its table.
-        let client = &self.export.clients()[0];
-        let runs = client.block_status(offset, bytes).await.map_err(|error| self.failed(&error))?;
+        let client = &export.clients()[0];
+        let runs = client.block_status(offset, bytes).await.map_err(|error| export.fault(&error))?;
         for run in runs.iter().filter(|it| !it.zero) {
-            client.write_zeroes(run.offset, run.bytes, true).await.map_err(|error| self.failed(&error))?;
+            client.write_zeroes(run.offset, run.bytes, true).await.map_err(|error| export.fault(&error))?;
         }
         Ok(())
     }
 
     async fn finish(self: Box<Self>) -> Result<(), Fault> {
-        let Writer { export, directory, draft, format } = *self;
-        export.clients()[0].flush().await.map_err(|error| export.fault(&error))?;
-        export.close().await?;
+        let Writer { target, directory, draft } = *self;
+        let format = match target {
+            Target::Raw(_) => Format::Raw,
+            Target::Qcow2(export) => {
+                export.clients()[0].flush().await.map_err(|error| export.fault(&error))?;
+                export.close().await?;
+                Format::Qcow2
+            }
+        };
         super::blocking(move || {
             let directory = Directory::open(&directory)?;
             // It must be there, and still be an image: somebody may have discarded it meanwhile.
@@ -152,7 +227,6 @@ impl BlockWrite for Writer {
 mod tests {
     use super::*;
     use longshore_schema::fault::Class;
-    use rustix::io::Errno;
 
     #[test]
     fn a_file_system_that_is_full_when_it_is_to_keep_its_word_is_a_full_pool() {
