@@ -41,7 +41,7 @@ pub(super) struct Writer {
 
 #[derive(Debug)]
 enum Target {
-    Qcow2(Export),
+    Qcow2(Box<Export>),
     Raw(Arc<RawFile>),
 }
 
@@ -69,7 +69,7 @@ impl Writer {
         };
         let target = match format {
             Format::Raw => Target::Raw(Arc::new(RawFile { file: made, volume: draft.volume.clone(), size })),
-            Format::Qcow2 => Target::Qcow2(export(&draft.volume, &path, size).await?),
+            Format::Qcow2 => Target::Qcow2(Box::new(export(&draft.volume, &path, size).await?)),
         };
         Ok(Writer { target, directory, draft: file })
     }
