@@ -23,8 +23,9 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-/// More happenings than any schedule that ends has.
-const ENDLESS: u32 = 5_000;
+/// More happenings after the last fault than any schedule that ends has. (Each fault may keep the only engine away for
+/// a minute, in which workers go on renewing their leases.)
+const ENDLESS: u32 = 10_000;
 
 /// How a schedule is run.
 #[derive(Debug, Clone, Default)]
@@ -195,10 +196,16 @@ impl<'p> Simulation<'p> {
         let [store, pool] = [1, 1].map(|least: u64| least + self.choices.below(At::Plan, 4));
         self.place.empty(store * 2_400_000, pool * 2_200_000)?;
         self.ask_for(options);
-        for count in 0.. {
-            if count > ENDLESS {
-                self.wrong.push(format!("it doesn't end: {} happenings wait", self.happenings.len()));
+        let (mut faults, mut since) = (0, 0);
+        loop {
+            if self.choices.faults() != faults {
+                (faults, since) = (self.choices.faults(), 0);
             }
+            if since > ENDLESS {
+                let waiting = self.happenings.len();
+                self.wrong.push(format!("it doesn't end: {ENDLESS} happenings since the last fault, {waiting} wait"));
+            }
+            since += 1;
             if !self.wrong.is_empty() {
                 return Ok(());
             }
