@@ -7,12 +7,11 @@ use super::{
     peers::{self, Restic, same},
     plot,
     report::Report,
-    server::Server,
+    server::{Kind, Server},
 };
 use crate::services::{
     guard::Guard,
     packages::{self, Package},
-    python::Python,
     scratch,
 };
 use anyhow::Result;
@@ -29,7 +28,10 @@ pub struct Options {
     /// Size of the disk in GiB.
     #[arg(long, default_value_t = 4.0)]
     size: f64,
-    /// Write docs/performance/data.svg.
+    /// The S3 server that everything is measured against.
+    #[arg(long, value_enum, default_value_t = Kind::Seaweedfs)]
+    server: Kind,
+    /// Write docs/performance/data.svg; with s3s-fs, data-s3s-fs.svg.
     #[arg(long)]
     plot: bool,
     /// Only Longshore, with other extents, levels, packs and numbers of requests: what the defaults were chosen by.
@@ -42,13 +44,12 @@ const BODY_MIB: u64 = 32;
 
 /// Measures, and leaves nothing behind.
 pub fn run(options: &Options) -> Result<()> {
-    use Package::{Curl, LibnbdBin, Python as Interpreter, QemuUtils, Rclone, Restic};
-    packages::install(&[Curl, LibnbdBin, Interpreter, QemuUtils, Rclone, Restic])?;
-    let python = Python::ready()?;
+    use Package::{Curl, LibnbdBin, Python, QemuUtils, Rclone, Restic};
+    packages::install(&[Curl, LibnbdBin, Python, QemuUtils, Rclone, Restic])?;
     longshore::build()?;
     let folder = scratch::make()?;
     let guard = Guard::new(&std::env::current_exe()?, &folder)?;
-    let measured = Server::start(&folder, &python).and_then(|server| Bench::new(options, &server, &folder)?.run());
+    let measured = Server::start(options.server, &folder).and_then(|server| Bench::new(options, &server, &folder)?.run());
     let stopped = guard.stop();
     measured.and(stopped)
 }
@@ -81,6 +82,7 @@ impl<'a> Bench<'a> {
         let restic = Restic { server, scratch: self.folder };
         restic.init()?;
         let (main, small) = (Store::found(server, "longshore", 256)?, Store::found(server, "longshore-64", 64)?);
+        server.make_bucket(peers::LIMITS)?;
         // What a server stores first costs it more, as it makes its own files: nobody's measurement.
         peers::put(server, self.folder, &image::Random(4).bytes(BODY_MIB << 20), 512)?;
         let full = main.backup(server, &volume, None, None)?;
@@ -90,7 +92,7 @@ impl<'a> Bench<'a> {
         self.report.add("full", "nbdcopy | rclone", &peers::nbdcopy(server, &volume, self.folder)?);
         let full_64 = small.backup(server, &volume, None, None)?;
         self.report.add("full", "longshore 64 KiB", &full_64.cost);
-        let limits_cpu = self.limits(full.cost.traffic.sent_mib)?;
+        let limits_cpu = self.limits(sent_mib(&full))?;
 
         let changed = image::change(&volume, self.bytes)?;
         let incremental = main.backup(server, &volume, Some(&full), None)?;
@@ -116,32 +118,34 @@ impl<'a> Bench<'a> {
         let sparse = self.sparse(&main)?;
         let cores = std::thread::available_parallelism()?.get() as f64;
         let wall = |job| self.report.cost(job, "longshore").map(|cost| cost.wall_s);
-        let sent = |done: &Done| done.said["sent"].as_f64().unwrap_or(0.0);
         let peak = self.report.rows.iter().filter(|row| row.tool.starts_with("longshore")).map(|row| row.cost.peak_rss_mib);
         let cpu_to_restic = |job| rounded(self.report.cpu_ratio(job, "longshore", "restic"));
         let to_restic = |job| rounded(self.report.ratio(job, "longshore", "restic"));
-        let stored_by_restic = self.report.cost("full", "restic").map(|cost| cost.traffic.sent_mib);
+        // restic doesn't say how much it sent: without the server's counters there is nothing to compare.
+        let by_restic = self.report.cost("full", "restic").and_then(|cost| cost.traffic);
+        let stored = full.cost.traffic.zip(by_restic).map(|(ours, restic)| ours.sent_mib / restic.sent_mib);
         let mut sums = json!({
-            "profile": longshore::PROFILE, "size_mib": self.bytes >> 20, "cores": cores,
+            "server": self.options.server, "profile": longshore::PROFILE, "size_mib": self.bytes >> 20, "cores": cores,
             "full_to_restic": to_restic("full"), "incremental_to_restic": to_restic("incremental"),
             "restore_to_restic": to_restic("restore"), "unchanged_to_restic": to_restic("unchanged"),
             "full_cpu_to_restic": cpu_to_restic("full"), "incremental_cpu_to_restic": cpu_to_restic("incremental"),
             "restore_cpu_to_restic": cpu_to_restic("restore"),
             "full_cpu_to_limits": rounded(Some(full.cost.cpu_in_all() / limits_cpu)),
             "full_to_limits": rounded(wall("full").map(|wall| wall / (limits_cpu / cores))),
-            "stored_to_restic": rounded(stored_by_restic.map(|mib| full.cost.traffic.sent_mib / mib)),
+            "stored_to_restic": rounded(stored),
             "incremental_stored_to_changed": rounded(Some(sent(&incremental) / changed as f64)),
             "incremental_64_stored_to_changed": rounded(Some(sent(&incremental_64) / changed as f64)),
             "peak_rss_mib": peak.fold(0.0, f64::max).round(),
         });
         if let (Some(sums), Value::Object(sparse)) = (sums.as_object_mut(), sparse) {
             sums.extend(sparse);
+            sums.retain(|_, value| !value.is_null());
         }
         self.report.end(&sums);
         if self.options.plot {
             let title =
                 format!("A disk of {} GiB, seconds of wall time, {cores} cores with the server on them", self.bytes >> 30);
-            plot::data::drawing(&self.report, &title).write("data")?;
+            plot::data::drawing(&self.report, &title).write(self.options.server.picture())?;
         }
         Ok(())
     }
@@ -222,6 +226,16 @@ impl<'a> Bench<'a> {
         }
         Ok(())
     }
+}
+
+/// Bytes that Longshore sent, as it says.
+fn sent(done: &Done) -> f64 {
+    done.said["sent"].as_f64().unwrap_or(0.0)
+}
+
+/// What the server counted of that; what Longshore says, if the server doesn't count.
+fn sent_mib(done: &Done) -> f64 {
+    done.cost.traffic.map_or(sent(done) / f64::from(1 << 20), |traffic| traffic.sent_mib)
 }
 
 fn rounded(value: Option<f64>) -> Option<f64> {

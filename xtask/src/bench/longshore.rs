@@ -40,9 +40,7 @@ fn task(server: &Server, task: &Value) -> Result<Done> {
 impl Store {
     /// Founds it.
     pub fn found(server: &Server, bucket: &str, extent_kib: u32) -> Result<Store> {
-        let mut curl = server.command("curl");
-        curl.args(["-sSf", "-X", "PUT", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", &server.credentials()]);
-        run(curl.arg(format!("{}/{bucket}", server.endpoint())).stdout(std::process::Stdio::null()))?;
+        server.make_bucket(bucket)?;
         let place = json!({
             "name": bucket, "url": format!("s3://{bucket}/prefix"), "endpoint": server.endpoint(), "path_style": true,
             "signing_region": "us-east-1", "zone": "z1", "capacity": 1_u64 << 50,

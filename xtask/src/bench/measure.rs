@@ -27,9 +27,9 @@ pub struct Cost {
     pub server_cpu_s: f64,
     /// The most that the command and its children had resident at one time.
     pub peak_rss_mib: f64,
-    /// Bytes and requests that the server saw.
+    /// Bytes and requests that the server saw, if it counts them.
     #[serde(flatten)]
-    pub traffic: Traffic,
+    pub traffic: Option<Traffic>,
     /// What it printed.
     #[serde(skip)]
     pub said: String,
@@ -66,7 +66,8 @@ pub fn measure(server: &Server, command: &mut Command) -> Result<Cost> {
         bail!("{:?} failed ({status}): {said}", command.get_program());
     }
     let server_cpu_s = cpu_seconds(server.pid())? - server_cpu;
-    Ok(Cost { wall_s, cpu_s, server_cpu_s, peak_rss_mib: peak, traffic: server.traffic()?.since(traffic), said })
+    let traffic = server.traffic()?.zip(traffic).map(|(after, before)| after.since(before));
+    Ok(Cost { wall_s, cpu_s, server_cpu_s, peak_rss_mib: peak, traffic, said })
 }
 
 /// Seconds that a process and those of its children that it has waited for spent, in the kernel's hundredths.
@@ -81,4 +82,18 @@ fn resident_mib(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).map_or(0.0, |kib| kib / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_counted_stands_beside_the_rest_and_is_absent_if_it_does_not_count() {
+        let cost = |traffic| Cost { wall_s: 1.0, cpu_s: 2.0, server_cpu_s: 3.0, peak_rss_mib: 4.0, traffic, said: String::new() };
+        let counted = serde_json::json!(cost(Some(Traffic { sent_mib: 5.0, received_mib: 6.0, requests: 7.0 })));
+        assert!(counted["wall_s"] == 1.0 && counted["sent_mib"] == 5.0, "{counted}");
+        let uncounted = serde_json::json!(cost(None));
+        assert!(uncounted["wall_s"] == 1.0 && uncounted.get("sent_mib").is_none(), "{uncounted}");
+    }
 }

@@ -10,4 +10,5 @@ pub mod measure;
 pub mod peers;
 pub mod plot;
 pub mod report;
+pub mod s3s_fs;
 pub mod server;

@@ -57,6 +57,9 @@ pub fn nbdcopy(server: &Server, volume: &Path, scratch: &Path) -> Result<Cost> {
     measure(server, command.args(["-c", script, "sh"]).arg(volume).arg(scratch.join("nbd")))
 }
 
+/// The bucket of `put` and `get`.
+pub const LIMITS: &str = "limits";
+
 /// How much the server takes in when nothing else is done: `mib` in bodies of 32 MiB, four at a time, unsigned.
 pub fn put(server: &Server, scratch: &Path, noise: &[u8], mib: u64) -> Result<Cost> {
     let body = scratch.join("body");
@@ -71,13 +74,11 @@ pub fn get(server: &Server, mib: u64, body_mib: u64) -> Result<Cost> {
 }
 
 fn url(server: &Server, number: u64) -> String {
-    format!("{}/limits/{number}", server.endpoint())
+    format!("{}/{LIMITS}/{number}", server.endpoint())
 }
 
 fn curl(server: &Server, what: impl Iterator<Item = String>) -> Result<Cost> {
-    let mut command = server.command("curl");
-    command.args(["-sSf", "-Z", "--parallel-max", "4", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", &server.credentials()]);
-    measure(server, command.args(["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]).args(what))
+    measure(server, server.curl().args(["-Z", "--parallel-max", "4"]).args(what))
 }
 
 /// An error unless both files have the same bytes.

@@ -1,6 +1,6 @@
 //! What was measured, as lines of JSON or as a table.
 
-use super::measure::Cost;
+use super::{measure::Cost, server::Traffic};
 use serde_json::{Value, json};
 
 /// One job of one tool.
@@ -37,7 +37,7 @@ impl Report {
     /// Adds a row and prints it.
     pub fn add(&mut self, job: &'static str, tool: impl Into<String>, cost: &Cost) {
         let row = Row { job, tool: tool.into(), cost: cost.clone() };
-        let (traffic, tool) = (cost.traffic, &row.tool);
+        let tool = &row.tool;
         match self.json {
             true => {
                 let mut line = json!(cost);
@@ -46,14 +46,12 @@ impl Report {
                 println!("{line}");
             }
             false => println!(
-                "{job:22} {tool:18} {:8.2} {:8.2} {:9.2} {:9.0} {:9.1} {:9.1} {:8.0}",
+                "{job:22} {tool:18} {:8.2} {:8.2} {:9.2} {:9.0} {}",
                 cost.wall_s,
                 cost.cpu_s,
                 cost.server_cpu_s,
                 cost.peak_rss_mib,
-                traffic.sent_mib,
-                traffic.received_mib,
-                traffic.requests
+                counted(cost.traffic)
             ),
         }
         self.rows.push(row);
@@ -80,5 +78,24 @@ impl Report {
             (false, Some(sums)) => sums.iter().for_each(|(name, value)| println!("{name}: {value}")),
             _ => println!("{sums}"),
         }
+    }
+}
+
+/// The columns of what the server counted.
+fn counted(traffic: Option<Traffic>) -> String {
+    match traffic {
+        Some(Traffic { sent_mib, received_mib, requests }) => format!("{sent_mib:9.1} {received_mib:9.1} {requests:8.0}"),
+        None => format!("{:>9} {:>9} {:>8}", "-", "-", "-"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_counted_is_a_dash_as_wide_as_a_figure() {
+        let zeros = counted(Some(Traffic::default()));
+        assert_eq!(counted(None), zeros.replace("0.0", "  -").replace('0', "-"));
     }
 }

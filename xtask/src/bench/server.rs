@@ -1,14 +1,41 @@
 //! The S3 server that everything is measured against, and what it counts itself: the same for every tool.
 
-use crate::services::{python::Python, s3};
+use super::s3s_fs;
+use crate::{
+    project::run,
+    services::{python::Python, s3},
+};
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde::Serialize;
 use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
 };
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The server of the tests. Most of the processor time is its own.
+    #[value(name = "seaweedfs")]
+    Seaweedfs,
+    /// Needs less processor time of its own, never syncs what it writes, and counts no traffic. Only for measuring.
+    #[value(name = "s3s-fs")]
+    S3sFs,
+}
+
+impl Kind {
+    /// The name of the picture of what was measured against it.
+    pub fn picture(self) -> &'static str {
+        match self {
+            Kind::Seaweedfs => "data",
+            Kind::S3sFs => "data-s3s-fs",
+        }
+    }
+}
 
 /// A server that runs.
 pub struct Server {
@@ -38,9 +65,13 @@ impl Traffic {
 }
 
 impl Server {
-    /// Starts one in a scratch folder.
-    pub fn start(scratch: &Path, python: &Python) -> Result<Server> {
-        Ok(Server { s3: s3::start(scratch, python)? })
+    /// Starts one in a scratch folder, and installs it before if it is missing.
+    pub fn start(kind: Kind, scratch: &Path) -> Result<Server> {
+        let s3 = match kind {
+            Kind::Seaweedfs => s3::start(scratch, &Python::ready()?)?,
+            Kind::S3sFs => s3s_fs::start(scratch)?,
+        };
+        Ok(Server { s3 })
     }
 
     /// Its process.
@@ -51,11 +82,6 @@ impl Server {
     /// Its address.
     pub fn endpoint(&self) -> &str {
         &self.s3.endpoint
-    }
-
-    /// `KEY:SECRET`.
-    pub fn credentials(&self) -> String {
-        format!("{}:{}", self.s3.key, self.s3.secret)
     }
 
     /// A command that finds the server in its environment, whichever tool it is.
@@ -74,18 +100,33 @@ impl Server {
         command
     }
 
-    /// The counters so far.
-    pub fn traffic(&self) -> Result<Traffic> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.s3.metrics)).context("ask the server for its counters")?;
+    /// A curl that signs what it asks for, and no bodies.
+    pub fn curl(&self) -> Command {
+        let mut curl = self.command("curl");
+        curl.args(["-sSf", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user"]).arg(format!("{}:{}", self.s3.key, self.s3.secret));
+        curl.args(["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]);
+        curl
+    }
+
+    /// Makes a bucket.
+    pub fn make_bucket(&self, name: &str) -> Result<()> {
+        let mut curl = self.curl();
+        run(curl.args(["-X", "PUT"]).arg(format!("{}/{name}", self.endpoint())).stdout(Stdio::null()))
+    }
+
+    /// The counters so far; `None` of a server that doesn't count.
+    pub fn traffic(&self) -> Result<Option<Traffic>> {
+        let Some(metrics) = self.s3.metrics else { return Ok(None) };
+        let mut stream = TcpStream::connect(("127.0.0.1", metrics)).context("ask the server for its counters")?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         let mib = f64::from(1 << 20);
-        Ok(Traffic {
+        Ok(Some(Traffic {
             sent_mib: sum(&text, "SeaweedFS_s3_bucket_traffic_received_bytes_total") / mib,
             received_mib: sum(&text, "SeaweedFS_s3_bucket_traffic_sent_bytes_total") / mib,
             requests: sum(&text, "SeaweedFS_s3_request_total"),
-        })
+        }))
     }
 }
 
@@ -97,6 +138,17 @@ fn sum(text: &str, name: &str) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::Kind;
+    use clap::ValueEnum;
+
+    #[test]
+    fn a_server_has_one_name_on_the_command_line_and_in_what_is_printed() {
+        for kind in Kind::value_variants() {
+            let name = kind.to_possible_value().map(|value| value.get_name().to_owned());
+            assert_eq!(serde_json::json!(kind).as_str(), name.as_deref());
+        }
+    }
+
     #[test]
     fn a_counter_is_summed_over_its_labels_and_no_other_is() {
         let text = "# HELP a b\na{x=\"1 2\"} 3\na{x=\"2\"} 4\nab{x=\"1\"} 100\na 1\n";

@@ -24,9 +24,10 @@ pub struct S3 {
     pub key: String,
     /// That key's secret.
     pub secret: String,
-    /// The port where it tells what it has counted.
-    pub metrics: u16,
-    _ports: Ports,
+    /// The port where it tells what it has counted, if it counts.
+    pub metrics: Option<u16>,
+    /// Its ports, which nobody else takes while this is alive.
+    pub ports: Ports,
 }
 
 /// One volume for each bucket instead of seven, so that tests can have hundreds of buckets.
@@ -72,5 +73,5 @@ pub fn start(scratch: &Path, python: &Python) -> Result<S3> {
     );
     service.args = arguments.split_whitespace().map(String::from).collect();
     service.start()?;
-    Ok(S3 { service, endpoint: format!("http://127.0.0.1:{s3}"), key, secret, metrics, _ports: ports })
+    Ok(S3 { service, endpoint: format!("http://127.0.0.1:{s3}"), key, secret, metrics: Some(metrics), ports })
 }
