@@ -33,8 +33,8 @@ use uuid::Uuid;
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 enum Task {
-    /// Tries the store out and writes `store.json`.
-    Found { store: site::Store, extent_size: u32 },
+    /// Tries the store out, unless it is told what it can, and writes `store.json`.
+    Found { store: site::Store, extent_size: u32, capabilities: Option<probe::Capabilities> },
     /// Backs a volume up, and commits.
     Backup { store: site::Store, pool: PathBuf, volume: String, base: Option<Base>, tuning: Option<Tuning> },
     /// Makes a volume of an object.
@@ -60,8 +60,11 @@ pub async fn run(task: &str) -> anyhow::Result<Value> {
 
 async fn perform(task: Task) -> Result<Value, Fault> {
     match task {
-        Task::Found { store, extent_size } => {
-            let capabilities = probe::probe(&store).await?;
+        Task::Found { store, extent_size, capabilities } => {
+            let capabilities = match capabilities {
+                Some(known) => known,
+                None => probe::probe(&store).await?,
+            };
             let opened = open::open(&store, Some(&capabilities)).await?;
             description::found(&*opened, extent_size, Uuid::nil(), capabilities).await?;
             Ok(json!(capabilities))

@@ -46,7 +46,8 @@ impl Store {
             "signing_region": "us-east-1", "zone": "z1", "capacity": 1_u64 << 50,
             "credentials": {"access_key": "env:LONGSHORE_BENCH_KEY", "secret_key": "env:LONGSHORE_BENCH_SECRET"},
         });
-        task(server, &json!({"do": "found", "store": place, "extent_size": extent_kib << 10}))?;
+        let capabilities = server.kind().capabilities();
+        task(server, &json!({"do": "found", "store": place, "extent_size": extent_kib << 10, "capabilities": capabilities}))?;
         Ok(Store { place })
     }
 

@@ -8,6 +8,7 @@ use crate::{
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -28,6 +29,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What Longshore is told that it can, where trying it out ends badly: s3s-fs answers 500 to a body that isn't the signed one,
+    /// which is no refusal.
+    pub fn capabilities(self) -> Option<Value> {
+        let known = || {
+            json!({
+                "ranges": true, "overwrite_visible": true, "list_after_put": true, "delete_visible": true, "checks_md5": true,
+                "checks_crc64": true, "multipart": true,
+            })
+        };
+        (self == Kind::S3sFs).then(known)
+    }
+
     /// The name of the picture of what was measured against it.
     pub fn picture(self) -> &'static str {
         match self {
@@ -39,6 +52,7 @@ impl Kind {
 
 /// A server that runs.
 pub struct Server {
+    kind: Kind,
     s3: s3::S3,
 }
 
@@ -71,7 +85,12 @@ impl Server {
             Kind::Seaweedfs => s3::start(scratch, &Python::ready()?)?,
             Kind::S3sFs => s3s_fs::start(scratch)?,
         };
-        Ok(Server { s3 })
+        Ok(Server { kind, s3 })
+    }
+
+    /// Which.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Its process.
