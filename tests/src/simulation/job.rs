@@ -122,7 +122,10 @@ impl Job {
             return None;
         }
         if self.left > 0 {
-            let id = PackId { operation: step.operation, attempt, n: self.done };
+            // A process that died may have begun this attempt.
+            let own = world.packs.keys().filter(|it| it.operation == step.operation && it.attempt == attempt);
+            let n = own.map(|it| it.n + 1).max().unwrap_or(0);
+            let id = PackId { operation: step.operation, attempt, n };
             let bytes = 1000 + choices.below(At::Work, 100_000);
             self.left -= 1;
             let put = world.put.entry(step.operation).or_default();
@@ -136,10 +139,16 @@ impl Job {
             return None;
         }
         let root = Root { attempt, digest: format!("{}/{attempt}", step.operation), bytes: ROOT_BYTES };
-        if !world.roots.contains_key(&(step.operation, attempt)) {
-            let packs = self.packs.union(&self.kept).cloned().collect();
-            world.roots.insert((step.operation, attempt), (Manifest { packs, content: self.content }, world.now));
-            return None;
+        let manifest = Manifest { packs: self.packs.union(&self.kept).cloned().collect(), content: self.content };
+        match world.roots.get(&(step.operation, attempt)) {
+            None => {
+                world.roots.insert((step.operation, attempt), (manifest, world.now));
+                return None;
+            }
+            Some((found, _)) if *found != manifest => {
+                return Some(Err(Fault::transient(code::STORE_MISBEHAVED, "the attempt was begun twice")));
+            }
+            Some(_) => (),
         }
         let of_base = step.base.as_ref().and_then(|it| world.roots.get(&(it.object, it.root.attempt)));
         let of_base = of_base.map(|(manifest, _)| manifest.packs.clone()).unwrap_or_default();

@@ -200,6 +200,7 @@ impl Job {
 
     async fn pass(&self, mut base: Option<Usable>, because: Option<String>) -> Result<Copied, Stopped> {
         let mut earlier = Earlier::find(&self.work).await?;
+        self.numbers.skip_to(earlier.free_number());
         for (id, bytes) in earlier.packs() {
             self.work.lease.sealed(Sealed { id: id.clone(), bytes: *bytes });
         }

@@ -24,6 +24,17 @@ use std::{
 #[derive(Clone, Default)]
 pub struct Numbers(Arc<AtomicU32>);
 
+impl Numbers {
+    /// From here on no number below `first` is given.
+    pub fn skip_to(&self, first: u32) {
+        self.0.fetch_max(first, Relaxed);
+    }
+
+    fn next(&self) -> u32 {
+        self.0.fetch_add(1, Relaxed)
+    }
+}
+
 /// What a frame will hold, ready to be stored.
 pub struct Content {
     /// Extent or page.
@@ -71,7 +82,7 @@ impl Packer {
             Kind::Page(_) => &mut self.pages,
         };
         let open = slot.get_or_insert_with(|| {
-            let n = self.numbers.0.fetch_add(1, Relaxed);
+            let n = self.numbers.next();
             let id = PackId { operation: self.work.operation, attempt: self.work.attempt, n };
             Open { id, body: Vec::new(), frames: Vec::new() }
         });

@@ -36,6 +36,8 @@ pub struct Earlier {
     packs: BTreeMap<PackId, u64>,
     /// Bytes that earlier attempts left, damaged packs and roots included.
     spent: u64,
+    /// Above the numbers of all packs of this attempt: a process of this worker that died may have begun it.
+    free_number: u32,
     /// Packs with extents that the walk hasn't reached, by their first extent.
     ahead: VecDeque<Range>,
     /// Those that it is passing: sorted extents, and the last of them.
@@ -55,12 +57,16 @@ impl Earlier {
         let objects: Vec<_> = work.store.list(&objects_prefix(work.operation)).try_collect().await?;
         let mut spent: u64 = objects.iter().map(|entry| entry.bytes).sum();
         let mut listed = work.store.list(&packs_prefix(work.operation));
-        let mut found = vec![];
+        let (mut found, mut free_number) = (vec![], 0);
         while let Some(entry) = listed.next().await {
             work.lease.check()?;
             let entry = entry?;
             spent += entry.bytes;
-            found.extend(PackId::of_key(&entry.key).map(|id| Sealed { id, bytes: entry.bytes }));
+            let Some(id) = PackId::of_key(&entry.key) else { continue };
+            if id.attempt == work.attempt {
+                free_number = free_number.max(id.n.saturating_add(1));
+            }
+            found.push(Sealed { id, bytes: entry.bytes });
         }
         let store = &work.store;
         let mut checked =
@@ -83,12 +89,17 @@ impl Earlier {
         }
         drop(checked);
         ahead.sort_by_key(|range| range.first);
-        Ok(Earlier { store: work.store.clone(), packs, spent, ahead: ahead.into(), passing: vec![] })
+        Ok(Earlier { store: work.store.clone(), packs, spent, free_number, ahead: ahead.into(), passing: vec![] })
     }
 
     /// Bytes that earlier attempts put and that are still there.
     pub fn spent(&self) -> u64 {
         self.spent
+    }
+
+    /// The first number that no pack of this attempt has, whole or not.
+    pub fn free_number(&self) -> u32 {
+        self.free_number
     }
 
     /// All whole packs, with their lengths.

@@ -112,7 +112,9 @@ pub async fn put_new(store: &Arc<dyn Store>, lease: &Lease, key: &str, body: Byt
             }
             Err(Fault::transient(
                 code::STORE_MISBEHAVED,
-                format!("{key} exists with other bytes, and only this attempt may write it"),
+                format!(
+                    "{key} exists with other bytes, and only this attempt writes it: it was begun twice, or the store misbehaves"
+                ),
             ))
         }
     }

@@ -57,6 +57,50 @@ async fn a_copy_that_dies_at_any_put_sends_nothing_sealed_again() {
     }
 }
 
+/// A worker that is started again gets the engine's word for an attempt that its last process had begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_is_begun_twice_goes_on_beside_its_first_packs() {
+    for changes in [false, true] {
+        for damages in [false, true] {
+            let rig = Rig::new(256).await;
+            let mut disk = disk();
+            let operation = OperationId::new();
+            rig.dies_at(2);
+            rig.copy(&disk, operation, 1, None).await.unwrap_err();
+            rig.heal();
+            let first = rig.keys("packs/").await;
+            assert_eq!(first.len(), 2);
+            if changes {
+                disk.change(0, 1 << 20, 512 * KIB, 99);
+            }
+            if damages {
+                let path = rig.path(&first[1].key);
+                let bytes = std::fs::read(&path).unwrap();
+                std::fs::write(&path, &bytes[..100]).unwrap();
+            }
+            let copied = rig.copy(&disk, operation, 1, None).await.unwrap();
+            rig.commit(operation, &copied.root).await.unwrap();
+            assert!(copied.resumed > 0);
+            assert!(rig.restore(operation, &copied.root).await.unwrap() == disk.bytes);
+        }
+    }
+}
+
+/// Its first process had put the root: another one doesn't take its place, and the next attempt has a name of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_root_is_never_put_twice() {
+    let rig = Rig::new(256).await;
+    let mut disk = disk();
+    let operation = OperationId::new();
+    rig.copy(&disk, operation, 1, None).await.unwrap();
+    disk.change(0, 1 << 20, 512 * KIB, 99);
+    let fault = rig.copy(&disk, operation, 1, None).await.unwrap_err();
+    assert_eq!((fault.code.as_str(), fault.class), (code::STORE_MISBEHAVED, Class::Transient));
+    let copied = rig.copy(&disk, operation, 2, None).await.unwrap();
+    rig.commit(operation, &copied.root).await.unwrap();
+    assert!(rig.restore(operation, &copied.root).await.unwrap() == disk.bytes);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_changed_between_attempts_is_copied_as_it_is_now() {
     let rig = Rig::new(256).await;
