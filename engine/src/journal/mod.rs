@@ -30,7 +30,10 @@ use longshore_schema::{
     wire::{Reply, Report},
 };
 use memory::Memory;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use unit::Unit;
 use uuid::Uuid;
@@ -251,7 +254,7 @@ pub async fn write(
             let mut memory = memory.lock().await;
             memory.keep(flushed.operations);
             memory.queues.extend(flushed.queues);
-            flushed.now.into_iter().for_each(|it| memory.time.read(it));
+            flushed.now.into_iter().for_each(|it| memory.time.read(it, Instant::now()));
             Ok(Written { absorbed, outbox: flushed.outbox, passing: flushed.passing, now })
         }
         Err(failed) => {
