@@ -79,8 +79,8 @@ impl Intake {
     }
 
     async fn report(self: Arc<Intake>, delivery: Delivery) {
-        let reports = match serde_json::from_slice::<Report>(&delivery.parcel.body) {
-            Ok(report) => report.each(),
+        let reports = match Report::of_message(&delivery.parcel.body) {
+            Ok(reports) => reports,
             Err(error) => {
                 let fault = Fault::permanent(code::COMMAND_MALFORMED, format!("read a report: {error}"));
                 return self.bury(delivery, &fault).await;

@@ -275,8 +275,7 @@ async fn load(unit: &mut Unit<'_>, items: &[Item]) -> Result<(), Failed> {
                 Report::Done { attempt, .. } => ending.push(*attempt),
                 Report::Started { attempt, .. } => ids.push(attempt.operation),
                 Report::Renew { running, .. } => ids.extend(running.iter().map(|it| it.attempt.operation)),
-                // The intake takes several apart.
-                Report::Announce(_) | Report::Declined { .. } | Report::Several { .. } => (),
+                Report::Announce(_) | Report::Declined { .. } => (),
             },
             Item::Command(command) => commands.push(&**command),
             Item::Wake(_) | Item::Refill(_) => (),

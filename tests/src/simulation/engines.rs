@@ -271,7 +271,6 @@ fn told(item: &Item) -> String {
             Report::Done { attempt, worker, result } => format!("{worker} reports {}: {}", step(attempt), short(result)),
             Report::Declined { attempt, worker } => format!("{worker} declines {}", step(attempt)),
             Report::Announce(announce) => format!("{} announces", announce.worker),
-            Report::Several { reports } => format!("{} reports", reports.len()),
         },
         Item::Due { operation, event } => format!("due for {operation}: {}", short(event)),
         Item::Wake(place) => format!("room in {place}"),
