@@ -94,10 +94,13 @@ impl Simulation<'_> {
         self.soon(Happening::Ack(engine, epoch, deliveries));
     }
 
-    /// As the journal's task does it, without its pauses.
+    /// As the journal's task does it, without its pauses. It ends with its process.
     async fn submit(&mut self, engine: usize, items: Vec<Item>) {
+        let epoch = self.engines[engine].epoch;
         let mut parts = Parts::of(items);
-        while let Some(part) = parts.take() {
+        while self.lives(engine, epoch)
+            && let Some(part) = parts.take()
+        {
             let Err(failed) = self.write(engine, part.items()).await else { continue };
             match parts.failed(part, &failed) {
                 Then::Again | Then::AgainAfter(_) | Then::Halves => (),
