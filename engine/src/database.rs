@@ -75,28 +75,38 @@ pub enum Failed {
 
 impl From<DbErr> for Failed {
     fn from(error: DbErr) -> Failed {
-        let text = error.to_string();
-        let retryable =
-            ["40001", "40P01", "could not serialize", "deadlock detected", "database is locked", "database table is locked"];
+        let is = |what: fn(&str) -> bool| code_of(&error).is_some_and(|it| what(&it));
         match error.sql_err() {
             Some(SqlErr::UniqueConstraintViolation(what)) => Failed::Conflict(what),
-            _ if code_of(&error).is_some_and(|it| it == "40001") => Failed::Conflict(text),
-            _ if retryable.iter().any(|it| text.contains(it)) => Failed::Conflict(text),
+            _ if is(is_conflict) => Failed::Conflict(error.to_string()),
             // What was to be written can't be: a NUL in a text, a number out of range. Trying again can't help.
-            _ if is_data_exception(&error) => Failed::Internal(error.into()),
+            _ if is(is_data_exception) => Failed::Internal(error.into()),
             _ => Failed::Database(error),
         }
     }
 }
 
-/// SQLSTATE class 22, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-fn is_data_exception(error: &DbErr) -> bool {
-    code_of(error).is_some_and(|it| it.starts_with("22"))
+/// Whether somebody else was in the way: `serialization_failure` and `deadlock_detected` of PostgreSQL, and SQLite's
+/// `SQLITE_BUSY` and `SQLITE_LOCKED` with all their extensions, which are in the higher bytes
+/// (<https://www.sqlite.org/rescode.html>). SQLite's codes have fewer digits than a SQLSTATE.
+fn is_conflict(code: &str) -> bool {
+    let sqlite = || code.parse::<u32>().ok().filter(|_| code.len() < 5).map(|it| it & 0xff);
+    matches!(code, "40001" | "40P01") || matches!(sqlite(), Some(5 | 6))
 }
 
+/// SQLSTATE class 22, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn is_data_exception(code: &str) -> bool {
+    code.len() == 5 && code.starts_with("22")
+}
+
+/// What the driver says: a SQLSTATE, or SQLite's extended result code.
 fn code_of(error: &DbErr) -> Option<Cow<'_, str>> {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else { return None };
-    error.as_database_error()?.code()
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => error.as_database_error()?.code(),
+        _ => None,
+    }
 }
 
 impl From<anyhow::Error> for Failed {
@@ -419,6 +429,19 @@ mod tests {
         let said = format!("{error:#}");
         assert!(said.contains("postgres://u:***@127.0.0.1:1/x") && said.contains("refused"), "{said}");
         assert!(!said.contains("hunter2"), "{said}");
+    }
+
+    #[test]
+    fn a_conflict_is_told_by_its_code() {
+        // SQLite: busy, with a snapshot that is too old, locked, with a shared cache.
+        for code in ["40001", "40P01", "5", "517", "6", "262"] {
+            assert!(is_conflict(code) && !is_data_exception(code), "{code}");
+        }
+        // A constraint of either, a full disk, no large files, and a SQLSTATE that would be a code of SQLite if it were shorter.
+        for code in ["23505", "2067", "13", "22", "00261", "P0001", ""] {
+            assert!(!is_conflict(code) && !is_data_exception(code), "{code}");
+        }
+        assert!(is_data_exception("22003") && !is_conflict("22003"));
     }
 
     #[test]

@@ -68,8 +68,7 @@ impl Intake {
         };
         match self.journal.absorb(Item::Command(Arc::new(command))).await {
             Ok(_) => delivery.receipt.ack(),
-            // Trying again can't help.
-            Err(error) if matches!(error.downcast_ref(), Some(Failed::Internal(_))) => {
+            Err(error) if is_hopeless(&error) => {
                 self.refuse(delivery, Fault::permanent(code::INTERNAL, format!("{error:#}"))).await;
             }
             Err(error) => {
@@ -80,8 +79,8 @@ impl Intake {
     }
 
     async fn report(self: Arc<Intake>, delivery: Delivery) {
-        let reports = match serde_json::from_slice::<Report>(&delivery.parcel.body) {
-            Ok(report) => report.each(),
+        let reports = match Report::of_message(&delivery.parcel.body) {
+            Ok(reports) => reports,
             Err(error) => {
                 let fault = Fault::permanent(code::COMMAND_MALFORMED, format!("read a report: {error}"));
                 return self.bury(delivery, &fault).await;
@@ -97,15 +96,12 @@ impl Intake {
         let absorb = |report| self.journal.absorb(Item::Report(Arc::new(report)));
         let absorbed = join_all(reports.into_iter().map(absorb)).await;
         let failed: Vec<anyhow::Error> = absorbed.into_iter().filter_map(Result::err).collect();
-        // Those that were absorbed do nothing when they come again.
-        let hopeless = |error: &&anyhow::Error| matches!(error.downcast_ref(), Some(Failed::Internal(_)));
-        match (failed.iter().find(hopeless), failed.first()) {
-            (None, None) => delivery.receipt.ack(),
-            // Trying again can't help. A renewal that isn't answered fences its worker.
-            (Some(error), _) if failed.iter().all(|it| hopeless(&it)) => {
-                self.bury(delivery, &Fault::permanent(code::INTERNAL, format!("{error:#}"))).await;
-            }
-            (_, Some(error)) | (Some(error), None) => {
+        let Some(first) = failed.first() else { return delivery.receipt.ack() };
+        match failed.iter().find(|it| !is_hopeless(it)) {
+            // A renewal that isn't answered fences its worker.
+            None => self.bury(delivery, &Fault::permanent(code::INTERNAL, format!("{first:#}"))).await,
+            // Those that were absorbed do nothing when they come again.
+            Some(error) => {
                 tracing::error!(error = format!("{error:#}"), "a report could not be absorbed; it is delivered again");
                 back_later(delivery).await;
             }
@@ -163,6 +159,11 @@ impl Intake {
             _ => back_later(delivery).await,
         }
     }
+}
+
+/// Whether trying again can't help.
+fn is_hopeless(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Failed::Internal(_)))
 }
 
 /// A message that can't be taken now comes back a little later, not at once.
@@ -268,6 +269,15 @@ mod tests {
             let fault = read_command(&parcel(|it| change(it, nul()))).err().unwrap();
             assert_eq!(fault.code, code::COMMAND_MALFORMED, "{n}");
         }
+    }
+
+    #[test]
+    fn only_what_is_wrong_with_us_is_not_tried_again() {
+        let hopeless = [Failed::Internal(anyhow::anyhow!("a number is out of range"))];
+        let passing = [Failed::Conflict("who was faster".into()), Failed::Database(sea_orm::DbErr::Custom("away".into()))];
+        assert!(hopeless.into_iter().all(|it| is_hopeless(&it.into())));
+        assert!(!passing.into_iter().any(|it| is_hopeless(&it.into())));
+        assert!(!is_hopeless(&anyhow::anyhow!("the journal has ended")));
     }
 
     #[test]

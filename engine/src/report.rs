@@ -32,12 +32,6 @@ pub async fn absorb(unit: &mut Unit<'_>, report: &Report) -> Result<(), Failed> 
             }
             Ok(())
         }
-        Report::Several { reports } => {
-            for it in reports {
-                Box::pin(absorb(unit, it)).await?;
-            }
-            Ok(())
-        }
         Report::Declined { attempt, worker } => {
             tracing::info!(operation.id = %attempt.operation, attempt = attempt.n, worker, "a redelivered step was declined; the next attempt follows");
             if mutant::is(Mutant::DeclinedIsUnstarted) {

@@ -11,6 +11,7 @@ use crate::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Exchanges, queues and limits of the broker.
 pub mod names {
@@ -142,19 +143,26 @@ pub enum Report {
         /// Who.
         worker: String,
     },
-    /// Reports that go together, as they were made while others were on their way. None of them is `several`.
-    Several {
-        /// In the order of their making.
-        reports: Vec<Report>,
-    },
 }
 
 impl Report {
-    /// One by one.
-    pub fn each(self) -> Vec<Report> {
-        match self {
-            Report::Several { reports } => reports.into_iter().flat_map(Report::each).collect(),
-            one => vec![one],
+    /// What a message says instead of a kind when its `reports` go together. None of them has others in it.
+    pub const SEVERAL: &str = "several";
+
+    /// Those of a message, one or several, in the order of their making.
+    pub fn of_message(body: &[u8]) -> Result<Vec<Report>, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Kind<'b> {
+            #[serde(borrow)]
+            report: Cow<'b, str>,
+        }
+        #[derive(Deserialize)]
+        struct Several {
+            reports: Vec<Report>,
+        }
+        match serde_json::from_slice::<Kind<'_>>(body)?.report == Report::SEVERAL {
+            true => serde_json::from_slice(body).map(|it: Several| it.reports),
+            false => serde_json::from_slice(body).map(|it: Report| vec![it]),
         }
     }
 }
@@ -311,4 +319,33 @@ pub struct Progress {
     pub done_bytes: u64,
     /// Bytes in all, where known.
     pub total_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::Way;
+    use serde_json::json;
+
+    #[test]
+    fn a_message_has_one_report_or_several_and_none_of_these_has_more() {
+        let attempt = Attempt { operation: OperationId::new(), seq: 1, n: 2, way: Way::Do };
+        let declined = |worker: &str| Report::Declined { attempt, worker: worker.into() };
+        let several = |reports: Value| json!({"report": "several", "reports": reports});
+        let read = |body: &Value| Report::of_message(body.to_string().as_bytes());
+        let both = [declined("a"), declined("b")];
+        assert_eq!(read(&json!(both[0])).unwrap(), both[..1]);
+        assert_eq!(read(&several(json!(both))).unwrap(), both);
+        assert!(read(&several(json!([]))).unwrap().is_empty());
+        for (body, why) in [
+            (several(json!([several(json!(both))])), "unknown variant `several`"),
+            (json!({"report": "several"}), "missing field `reports`"),
+            (json!({"report": "else"}), "unknown variant `else`"),
+            (json!({"report": "declined", "worker": "a"}), "missing field `attempt`"),
+            (json!({"worker": "a"}), "missing field `report`"),
+        ] {
+            let said = read(&body).unwrap_err().to_string();
+            assert!(said.contains(why), "{said}");
+        }
+    }
 }

@@ -84,7 +84,8 @@ async fn send_together(courier: Arc<dyn Courier>, worker: String, mut waiting: m
             [alone] => alone.report.clone(),
             several => {
                 let reports: Vec<&[u8]> = several.iter().map(|it| it.report.as_slice()).collect();
-                [br#"{"report":"several","reports":["#.as_slice(), &reports.join(&b','), b"]}"].concat()
+                let head = format!(r#"{{"report":"{}","reports":["#, Report::SEVERAL);
+                [head.as_bytes(), &reports.join(&b','), b"]}"].concat()
             }
         };
         let sent = publish(courier.as_ref(), parcel(&worker, body)).await;
@@ -194,7 +195,7 @@ mod tests {
         let mut messages = vec![];
         while messages.iter().map(Vec::len).sum::<usize>() < all.len() {
             let delivery = inbox.next().await.unwrap();
-            messages.push(serde_json::from_slice::<Report>(&delivery.parcel.body).unwrap().each());
+            messages.push(Report::of_message(&delivery.parcel.body).unwrap());
             delivery.receipt.ack();
         }
         assert_eq!(messages.iter().map(Vec::len).collect::<Vec<_>>(), [1, MOST, MOST, 600 - 1 - 2 * MOST]);

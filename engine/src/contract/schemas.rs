@@ -38,7 +38,7 @@ pub(super) fn all() -> BTreeMap<String, Value> {
         ("place".to_owned(), written::<audit::PlaceView>()),
         ("progress".to_owned(), written::<wire::Progress>()),
         ("reply".to_owned(), written::<wire::Reply>()),
-        ("report".to_owned(), read::<wire::Report>()),
+        ("report".to_owned(), report()),
         ("site".to_owned(), site()),
         ("step".to_owned(), written::<StepMessage>()),
         ("worker".to_owned(), written::<audit::WorkerView>()),
@@ -66,6 +66,24 @@ fn written<T: JsonSchema>() -> Value {
 /// As Longshore reads it.
 fn read<T: JsonSchema>() -> Value {
     SchemaSettings::draft2020_12().for_deserialize().into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// A message has one, or several of them.
+fn report() -> Value {
+    let mut schema = read::<wire::Report>();
+    let several = json!({
+        "description": "Reports that go together, as they were made while others were on their way. None of them is `several`.",
+        "type": "object",
+        "properties": {
+            "report": {"type": "string", "const": wire::Report::SEVERAL},
+            "reports": {"description": "In the order of their making.", "type": "array", "items": {"$ref": "#"}},
+        },
+        "required": ["report", "reports"],
+    });
+    if let Some(kinds) = schema["oneOf"].as_array_mut() {
+        kinds.push(several);
+    }
+    schema
 }
 
 /// In a site file a size may be text, too.

@@ -13,6 +13,7 @@ mod sql;
 use super::unit::SeenKey;
 use crate::database::{Failed, Transaction};
 use batch::Batch;
+pub(super) use batch::{Arrays, Form, Values};
 use columns::SEEN_KEY;
 use longshore_schema::{tables::message_seen, time::Timestamp};
 use rows::Rows;
@@ -36,26 +37,17 @@ pub(super) struct Changed {
     pub(super) now: Option<Timestamp>,
 }
 
-/// Writes all of it, or says `Conflict` if something read isn't so any more, or if `reckoned` isn't the database's time.
-/// On PostgreSQL it is the transaction's last statement.
-pub(super) async fn write(tx: &Transaction, rows: Rows, reckoned: Option<Timestamp>) -> Result<Changed, Failed> {
-    match tx.get_database_backend() {
-        DatabaseBackend::Postgres => write_at_once(tx, rows, reckoned).await,
-        DatabaseBackend::Sqlite | DatabaseBackend::MySql | _ => write_one_by_one(tx, rows).await,
-    }
-}
-
 /// Which of these commands (tenant, user, message id) were answered before.
 pub(super) async fn seen(tx: &Transaction, keys: &[SeenKey]) -> Result<Vec<message_seen::Model>, Failed> {
     let backend = tx.get_database_backend();
-    let mut batch = Batch::new(SEEN_KEY, backend);
-    for (tenant, user_name, message_id) in keys {
-        batch.text(tenant).text(user_name).text(message_id);
-    }
     let statements = match backend {
-        DatabaseBackend::Postgres => vec![Statement::from_sql_and_values(backend, POSTGRES_LOOK_UP.as_str(), batch.arrays())],
+        DatabaseBackend::Postgres => {
+            let keys: Batch<Arrays> = batch_of(keys);
+            vec![Statement::from_sql_and_values(backend, POSTGRES_LOOK_UP.as_str(), keys.arrays())]
+        }
         DatabaseBackend::Sqlite | DatabaseBackend::MySql | _ => {
-            let chunks = batch.chunks().into_iter();
+            let keys: Batch<Values> = batch_of(keys);
+            let chunks = keys.chunks().into_iter();
             chunks.map(|(rows, values)| Statement::from_sql_and_values(backend, SQLITE.look_up.of(rows), values)).collect()
         }
     };
@@ -66,7 +58,17 @@ pub(super) async fn seen(tx: &Transaction, keys: &[SeenKey]) -> Result<Vec<messa
     Ok(found)
 }
 
-async fn write_at_once(tx: &Transaction, rows: Rows, reckoned: Option<Timestamp>) -> Result<Changed, Failed> {
+fn batch_of<F: Form>(keys: &[SeenKey]) -> Batch<F> {
+    let mut batch = Batch::<F>::new(SEEN_KEY);
+    for (tenant, user_name, message_id) in keys {
+        batch.text(tenant).text(user_name).text(message_id);
+    }
+    batch
+}
+
+/// Writes all of it with one statement of PostgreSQL, the transaction's last, or says `Conflict` if something read isn't so
+/// any more, or if `reckoned` isn't the database's time.
+pub(super) async fn write_at_once(tx: &Transaction, rows: Rows<Arrays>, reckoned: Option<Timestamp>) -> Result<Changed, Failed> {
     let counts = [rows.operations.rows(), rows.steps.rows(), rows.queues.rows()].map(|it| Value::from(it as i64));
     let batches = [
         rows.new_operations,
@@ -89,9 +91,11 @@ async fn write_at_once(tx: &Transaction, rows: Rows, reckoned: Option<Timestamp>
     Ok(Changed { depths, now: Some(Timestamp(row.try_get("", "now")?)) })
 }
 
-async fn write_one_by_one(tx: &Transaction, rows: Rows) -> Result<Changed, Failed> {
+/// Writes all of it with statements of SQLite, one table after the other, or says `Conflict` if something read isn't so any
+/// more.
+pub(super) async fn write_one_by_one(tx: &Transaction, rows: Rows<Values>) -> Result<Changed, Failed> {
     let expected = [rows.operations.rows(), rows.steps.rows(), rows.queues.rows()];
-    let run = async |by_size: &BySize, batch: Batch| -> Result<usize, Failed> {
+    let run = async |by_size: &BySize, batch: Batch<Values>| -> Result<usize, Failed> {
         let mut changed = 0;
         for (rows, values) in batch.chunks() {
             let statement = Statement::from_sql_and_values(DatabaseBackend::Sqlite, by_size.of(rows), values);

@@ -12,7 +12,10 @@ use crate::{
 };
 use longshore_schema::{ids::OperationId, time::Timestamp};
 use sea_orm::DbErr;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Instant,
+};
 
 /// Operations remembered at the most: a few kilobytes each.
 const LIMIT: usize = 4096;
@@ -42,7 +45,7 @@ impl Memory {
     /// The time of a transaction that begins.
     pub(super) async fn now(&mut self, clock: &Clock, tx: &Transaction) -> Result<Now, DbErr> {
         if let Clock::Server = clock
-            && let Some(at) = self.time.now()
+            && let Some(at) = self.time.at(Instant::now())
         {
             return Ok(Now { at, reckoned: true });
         }
@@ -51,14 +54,14 @@ impl Memory {
             tx.begun().await?;
         }
         let at = clock.now(tx).await?;
-        self.time.read(at);
+        self.time.read(at, Instant::now());
         Ok(Now { at, reckoned: false })
     }
 
     /// As if the database had just told this time.
     #[cfg(feature = "simulation")]
     pub fn believe(&mut self, now: Timestamp) {
-        self.time.read(now);
+        self.time.read(now, Instant::now());
     }
 
     /// Takes an operation out: whoever has it gives it back after the commit.

@@ -7,6 +7,7 @@ pub mod history;
 pub mod loaded;
 pub mod memory;
 mod outflow;
+pub mod parts;
 mod perform;
 pub mod rows;
 mod send;
@@ -30,7 +31,8 @@ use longshore_schema::{
     wire::{Reply, Report},
 };
 use memory::Memory;
-use std::{sync::Arc, time::Duration};
+use parts::{Parts, Then};
+use std::{sync::Arc, time::Instant};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use unit::Unit;
 use uuid::Uuid;
@@ -81,9 +83,6 @@ impl std::fmt::Debug for Submitted {
         self.item.fmt(f)
     }
 }
-
-/// How often one item is tried again after a conflict.
-const TRIES: u32 = 12;
 
 impl Journal {
     /// Starts the journal's task. It ends when all `Journal`s are dropped and what they submitted is done.
@@ -147,62 +146,36 @@ impl Writer {
         }
     }
 
-    /// One transaction; if it fails, and still does with everything read again, its halves: what is bad ends up alone.
+    /// One transaction, or as many as it takes (`parts.rs`).
     async fn absorb_batch(&self, batch: Vec<Submitted>) {
-        let mut parts = vec![batch];
-        while let Some(mut part) = parts.pop() {
-            if part.len() == 1 {
-                for submitted in part {
-                    let absorbed = self.absorb_alone(submitted.item.clone()).await;
-                    // The one who asked may be gone.
-                    let _ = submitted.done.send(absorbed);
-                }
-                continue;
-            }
-            let items: Vec<Item> = part.iter().map(|it| it.item.clone()).collect();
-            let mut written = self.write(items.clone()).await;
-            if matches!(written, Err(Failed::Conflict(_))) {
-                // Mostly something remembered that another engine changed: now everything is read.
-                written = self.write(items).await;
-            }
-            match written {
+        let mut parts = Parts::of(batch);
+        while let Some(part) = parts.take() {
+            let items: Vec<Item> = part.items().iter().map(|it| it.item.clone()).collect();
+            let count = items.len();
+            let failed = match self.write(items).await {
                 Ok(absorbed) => {
-                    for (submitted, absorbed) in part.into_iter().zip(absorbed) {
+                    for (submitted, absorbed) in part.into_items().into_iter().zip(absorbed) {
+                        // The one who asked may be gone.
                         let _ = submitted.done.send(Ok(absorbed));
                     }
+                    continue;
                 }
-                Err(failed) => {
-                    tracing::debug!(items = part.len(), %failed, "a batch is done in halves");
-                    let second = part.split_off(part.len() / 2);
-                    parts.push(second);
-                    parts.push(part);
-                }
-            }
-        }
-    }
-
-    /// A conflict is tried again soon, a database that is away for as long as it takes within reason.
-    async fn absorb_alone(&self, item: Item) -> anyhow::Result<Absorbed> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let failed = match self.write(vec![item.clone()]).await {
-                Ok(mut absorbed) => return absorbed.pop().ok_or_else(|| anyhow::anyhow!("nothing was absorbed")),
                 Err(failed) => failed,
             };
-            let pause_ms = match &failed {
-                Failed::Conflict(_) if tries < TRIES => 2 << tries.min(7),
-                Failed::Database(error) if tries < TRIES => {
-                    tracing::warn!(error = %error, "the database failed; trying again");
-                    100 << tries.min(6)
+            match parts.failed(part, &failed) {
+                Then::Again => (),
+                Then::AgainAfter(pause) => {
+                    if let Failed::Database(error) = &failed {
+                        tracing::warn!(error = %error, "the database failed; trying again");
+                    }
+                    tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                 }
-                Failed::Conflict(_) | Failed::Database(_) | Failed::Internal(_) => {
+                Then::Halves => tracing::debug!(items = count, %failed, "a batch is done in halves"),
+                Then::GaveUp(Submitted { item, done }) => {
                     tracing::error!(?item, error = %failed, "could not absorb an item");
-                    return Err(failed.into());
+                    let _ = done.send(Err(failed.into()));
                 }
-            };
-            let jitter = rand::random_range(0.5..1.5);
-            tokio::time::sleep(Duration::from_millis(pause_ms).mul_f64(jitter)).await;
+            }
         }
     }
 
@@ -251,7 +224,7 @@ pub async fn write(
             let mut memory = memory.lock().await;
             memory.keep(flushed.operations);
             memory.queues.extend(flushed.queues);
-            flushed.now.into_iter().for_each(|it| memory.time.read(it));
+            flushed.now.into_iter().for_each(|it| memory.time.read(it, Instant::now()));
             Ok(Written { absorbed, outbox: flushed.outbox, passing: flushed.passing, now })
         }
         Err(failed) => {
@@ -272,8 +245,7 @@ async fn load(unit: &mut Unit<'_>, items: &[Item]) -> Result<(), Failed> {
                 Report::Done { attempt, .. } => ending.push(*attempt),
                 Report::Started { attempt, .. } => ids.push(attempt.operation),
                 Report::Renew { running, .. } => ids.extend(running.iter().map(|it| it.attempt.operation)),
-                // The intake takes several apart.
-                Report::Announce(_) | Report::Declined { .. } | Report::Several { .. } => (),
+                Report::Announce(_) | Report::Declined { .. } => (),
             },
             Item::Command(command) => commands.push(&**command),
             Item::Wake(_) | Item::Refill(_) => (),

@@ -1,7 +1,12 @@
 //! Messages of a unit of work. Events and replies are rows of the outbox first. The others are published after the commit
 //! and never stored: steps, whose own rows say that they were sent, and by when; control and progress, which needn't survive.
 
-use super::{bulk::rows::Rows, outflow::Outflow, rows::state_name, unit::Unit};
+use super::{
+    bulk::{Form, rows::Rows},
+    outflow::Outflow,
+    rows::state_name,
+    unit::Unit,
+};
 use crate::{
     database::Failed,
     machine::StepState,
@@ -94,7 +99,7 @@ impl Unit<'_> {
 
     /// Fills the broker's queues up to their depth: what this unit wants to send, and what waits in the database.
     /// Operations under way go first: they are the older ones. Returns the depths that didn't change.
-    pub(super) async fn dispatch(&mut self, rows: &mut Rows) -> Result<HashMap<String, i32>, Failed> {
+    pub(super) async fn dispatch<F: Form>(&mut self, rows: &mut Rows<F>) -> Result<HashMap<String, i32>, Failed> {
         let mut wanted: BTreeMap<String, Vec<(OperationId, usize)>> = self.queues.keys().map(|it| (it.clone(), vec![])).collect();
         for (id, seq) in self.unsent.clone() {
             if let Some(call) = self.call(id, seq) {

@@ -1,7 +1,7 @@
 //! The end of a unit of work: everything that it changed is written, guarded by what was read.
 
 use super::{
-    bulk::{self, rows::Rows},
+    bulk::{self, Arrays, Form, Values, rows::Rows},
     loaded::Loaded,
     rows,
     unit::Unit,
@@ -12,7 +12,7 @@ use longshore_schema::{
     tables::{outbox, step},
     time::Timestamp,
 };
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DatabaseBackend};
 use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
@@ -36,7 +36,24 @@ impl Unit<'_> {
     /// `reckoned`: the database compares the unit's time with its own.
     pub async fn flush(mut self, confirmed: &[Uuid], reckoned: bool) -> Result<Flushed, Failed> {
         self.wake_waiting().await?;
-        let mut rows = Rows::new(self.tx.get_database_backend());
+        // Rows are the last statement, and mostly the only one.
+        let (depths, changed) = match self.tx.get_database_backend() {
+            DatabaseBackend::Postgres => {
+                let (rows, depths) = self.gather::<Arrays>(confirmed).await?;
+                (depths, bulk::write_at_once(self.tx, rows, reckoned.then_some(self.now)).await?)
+            }
+            DatabaseBackend::Sqlite | DatabaseBackend::MySql | _ => {
+                let (rows, depths) = self.gather::<Values>(confirmed).await?;
+                (depths, bulk::write_one_by_one(self.tx, rows).await?)
+            }
+        };
+        let queues = depths.into_iter().chain(changed.depths.into_iter().map(|it| (it.name, it.unstarted))).collect();
+        Ok(Flushed { outbox: self.outbox, passing: self.passing, operations: self.operations, queues, now: changed.now })
+    }
+
+    /// All rows, and the depths of queues that don't change. Only space is written here.
+    async fn gather<F: Form>(&mut self, confirmed: &[Uuid]) -> Result<(Rows<F>, HashMap<String, i32>), Failed> {
+        let mut rows = Rows::<F>::empty();
         let depths = self.dispatch(&mut rows).await?;
         for loaded in self.operations.values_mut().filter(|it| it.changed) {
             rows::put_operation(&mut loaded.row, &loaded.operation)?;
@@ -48,15 +65,12 @@ impl Unit<'_> {
         self.answered.iter().for_each(|it| rows.add_seen(it));
         self.outbox.iter().for_each(|it| rows.add_message(it));
         confirmed.iter().for_each(|it| rows.delete_message(*it));
-        self.ledger.flush(self.tx).await?;
-        // The last statement, and mostly the only one.
-        let changed = bulk::write(self.tx, rows, reckoned.then_some(self.now)).await?;
-        let queues = depths.into_iter().chain(changed.depths.into_iter().map(|it| (it.name, it.unstarted))).collect();
-        Ok(Flushed { outbox: self.outbox, passing: self.passing, operations: self.operations, queues, now: changed.now })
+        std::mem::take(&mut self.ledger).flush(self.tx).await?;
+        Ok((rows, depths))
     }
 }
 
-fn push(rows: &mut Rows, loaded: &Loaded, steps: &[step::Model]) {
+fn push<F: Form>(rows: &mut Rows<F>, loaded: &Loaded, steps: &[step::Model]) {
     let row = &loaded.row;
     let read_steps = match &loaded.read {
         None => {

@@ -30,8 +30,4 @@ impl MigrationTrait for Migration {
         }
         Ok(())
     }
-
-    async fn down(&self, _: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration("migrations go forward only; restore a backup of the database instead".into()))
-    }
 }

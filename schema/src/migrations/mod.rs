@@ -1,4 +1,5 @@
-//! Migrations: forward only, alphabetical, each its own file. A later one may add; it never rewrites history.
+//! Migrations: forward only, alphabetical, each its own file. A later one may add; it never rewrites history. None has a
+//! `down`, so that sea-orm refuses to go back: a backup of the database is what leads there.
 
 mod m0001_spine;
 mod m0002_fewer_writes;

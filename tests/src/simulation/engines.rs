@@ -10,7 +10,11 @@ use longshore_courier::Unsent;
 use longshore_engine::{
     clock,
     database::Failed,
-    journal::{self, Item, Written, memory::Memory},
+    journal::{
+        self, Item, Written,
+        memory::Memory,
+        parts::{Parts, Then},
+    },
     outbox as relay,
 };
 use longshore_schema::{
@@ -21,8 +25,6 @@ use longshore_schema::{
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// How often one item is tried again after a conflict.
-const TRIES: u32 = 12;
 /// Between two ticks that find nothing.
 const IDLE_US: i64 = 3_000_000;
 
@@ -66,8 +68,8 @@ impl Simulation<'_> {
         }
     }
 
-    /// As the journal's task does it: a batch, and halves of it if that fails.
-    pub(super) async fn absorb(&mut self, engine: usize) -> anyhow::Result<()> {
+    /// As the journal's task does it: a batch of what has arrived.
+    pub(super) async fn absorb(&mut self, engine: usize) {
         let count = self.engines[engine].inbox.len().min(self.config.batch);
         // Reports go before commands.
         self.engines[engine].inbox.sort_by_key(|(_, item)| matches!(item, Item::Command(_)));
@@ -82,43 +84,29 @@ impl Simulation<'_> {
         }
         if let Some(fault) = self.choices.fault("death before commit", 25) {
             self.engine_dies(engine, &format!("fault {fault}: engine {engine} dies before its commit"));
-            return Ok(());
+            return;
         }
-        self.submit(engine, batch.into_iter().map(|it| it.1).collect()).await?;
+        self.submit(engine, batch.into_iter().map(|it| it.1).collect()).await;
         if let Some(fault) = self.choices.fault("death before ack", 25) {
             self.engine_dies(engine, &format!("fault {fault}: engine {engine} dies before it acknowledges"));
-            return Ok(());
+            return;
         }
         self.soon(Happening::Ack(engine, epoch, deliveries));
-        Ok(())
     }
 
-    /// Absorbs items in one transaction; halves of them if that fails.
-    async fn submit(&mut self, engine: usize, items: Vec<Item>) -> anyhow::Result<()> {
-        let mut parts = vec![items];
-        while let Some(mut part) = parts.pop() {
-            let mut tries = 0;
-            while let Err(failed) = self.write(engine, &part).await {
-                tries += 1;
-                if part.len() > 1 {
-                    if !matches!(failed, Failed::Conflict(_)) || tries > 1 {
-                        let second = part.split_off(part.len() / 2);
-                        parts.push(second);
-                        parts.push(std::mem::take(&mut part));
-                        break;
-                    }
-                    continue;
-                }
-                match failed {
-                    Failed::Conflict(_) | Failed::Database(_) if tries < TRIES => (),
-                    Failed::Conflict(_) | Failed::Database(_) | Failed::Internal(_) => {
-                        self.wrong.push(format!("could not absorb {part:?}: {failed}"));
-                        return Ok(());
-                    }
-                }
+    /// As the journal's task does it, without its pauses. It ends with its process.
+    async fn submit(&mut self, engine: usize, items: Vec<Item>) {
+        let epoch = self.engines[engine].epoch;
+        let mut parts = Parts::of(items);
+        while self.lives(engine, epoch)
+            && let Some(part) = parts.take()
+        {
+            let Err(failed) = self.write(engine, part.items()).await else { continue };
+            match parts.failed(part, &failed) {
+                Then::Again | Then::AgainAfter(_) | Then::Halves => (),
+                Then::GaveUp(item) => return self.wrong.push(format!("could not absorb {item:?}: {failed}")),
             }
         }
-        Ok(())
     }
 
     /// One transaction, what is checked after it, and what is handed over.
@@ -237,7 +225,7 @@ impl Simulation<'_> {
             }
             for chunk in due.chunks(self.config.batch) {
                 if self.lives(engine, epoch) && self.wrong.is_empty() {
-                    self.submit(engine, chunk.to_vec()).await?;
+                    self.submit(engine, chunk.to_vec()).await;
                 }
             }
         }
@@ -271,7 +259,6 @@ fn told(item: &Item) -> String {
             Report::Done { attempt, worker, result } => format!("{worker} reports {}: {}", step(attempt), short(result)),
             Report::Declined { attempt, worker } => format!("{worker} declines {}", step(attempt)),
             Report::Announce(announce) => format!("{} announces", announce.worker),
-            Report::Several { reports } => format!("{} reports", reports.len()),
         },
         Item::Due { operation, event } => format!("due for {operation}: {}", short(event)),
         Item::Wake(place) => format!("room in {place}"),

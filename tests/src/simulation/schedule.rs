@@ -233,7 +233,7 @@ impl<'p> Simulation<'p> {
         match happening {
             Happening::Asks(which) => self.asks(which),
             Happening::Inbound(item, again) => self.arrives(item, again),
-            Happening::Absorb(engine, epoch) if self.lives(engine, epoch) => self.absorb(engine).await?,
+            Happening::Absorb(engine, epoch) if self.lives(engine, epoch) => self.absorb(engine).await,
             Happening::Publish(engine, epoch, rows, passing) if self.lives(engine, epoch) => self.publish(engine, rows, passing),
             Happening::Delete(engine, epoch, rows) if self.lives(engine, epoch) => self.delete(engine, rows).await?,
             Happening::Ack(engine, epoch, deliveries) if self.lives(engine, epoch) => self.ack(engine, deliveries),

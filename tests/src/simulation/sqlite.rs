@@ -11,9 +11,13 @@ use rusqlite::{
 use sea_orm::{
     DatabaseBackend, DatabaseConnection, DatabaseConnectionType, DbErr, ExecResult, MockDatabase, MockDatabaseConnection,
     MockDatabaseTrait, MockExecResult, QueryResult, RuntimeErr, Statement, Transaction, Value,
+    sqlx::error::{DatabaseError, ErrorKind},
 };
 use std::{
+    borrow::Cow,
     collections::HashMap,
+    error::Error,
+    fmt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -142,11 +146,50 @@ impl MockDatabaseTrait for Sqlite {
     }
 }
 
-/// sea-orm reads the codes of sqlx's errors only. 40001 is how the engine knows a conflict.
 fn failed(error: rusqlite::Error) -> DbErr {
-    let conflict = error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
-    let code = if conflict { "40001: " } else { "" };
-    DbErr::Query(RuntimeErr::Internal(format!("{code}{error}")))
+    let text = error.to_string();
+    DbErr::Query(match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ConstraintViolation) => RuntimeErr::SqlxError(Arc::new(Unmet(text).into())),
+        _ => RuntimeErr::Internal(text),
+    })
+}
+
+/// A constraint that isn't met. The engine knows a conflict by its code, and only errors of sqlx have one.
+#[derive(Debug)]
+struct Unmet(String);
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Unmet {}
+
+impl DatabaseError for Unmet {
+    fn message(&self) -> &str {
+        &self.0
+    }
+
+    fn code(&self) -> Option<Cow<'_, str>> {
+        Some("40001".into())
+    }
+
+    fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        self
+    }
+
+    fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+        self
+    }
+
+    fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+        self
+    }
+
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Other
+    }
 }
 
 fn bind(prepared: &mut rusqlite::Statement<'_>, statement: &Statement) -> Result<(), DbErr> {

@@ -16,7 +16,7 @@ use longshore_schema::{
     wire::{Outcome, Reply, Report},
 };
 use longshore_tests::services::Services;
-use sea_orm::{DatabaseBackend, EntityTrait, PaginatorTrait, Statement};
+use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait, PaginatorTrait, Statement};
 use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -73,6 +73,25 @@ async fn a_statement_that_finds_a_change_writes_nothing() {
         assert_eq!(matches!(done, Err(Failed::Conflict(_))), fails, "{arguments}: {done:?}");
         let added = zone::Entity::find().count(database.read()).await.unwrap() - before;
         assert_eq!(added, u64::from(!fails), "{arguments}");
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_else_was_in_the_way_of_is_told_by_its_code_and_not_by_its_words() {
+    let database = Database::open(&Services::from_env().fresh_database().await).await.unwrap();
+    for (code, conflict) in [("40001", true), ("40P01", true), ("P0001", false)] {
+        let sql = format!("DO $$ BEGIN RAISE EXCEPTION 'deadlock detected, database is locked' USING ERRCODE = '{code}'; END $$");
+        let done = database.transact(move |tx| {
+            Box::pin(async move {
+                tx.execute_unprepared(&sql).await?;
+                Ok(())
+            })
+        });
+        match done.await {
+            Err(Failed::Conflict(why)) => assert!(conflict && why.contains("deadlock"), "{code}: {why}"),
+            Err(Failed::Database(why)) => assert!(!conflict && why.to_string().contains("deadlock"), "{code}: {why}"),
+            other => panic!("{code}: {other:?}"),
+        }
     }
 }
 

@@ -26,11 +26,11 @@ pub struct Capabilities {
     pub list_after_put: bool,
     /// After a delete the key is neither read nor listed.
     pub delete_visible: bool,
-    /// A body that isn't the one whose SHA-256 was signed is refused.
+    /// A body that isn't the one whose SHA-256 was signed is refused, and not kept.
     pub checks_sha256: bool,
-    /// A body that doesn't have the MD5 that was sent is refused.
+    /// A body that doesn't have the MD5 that was sent is refused, and not kept.
     pub checks_md5: bool,
-    /// A body that doesn't have the CRC-64/NVME that was sent is refused.
+    /// A body that doesn't have the CRC-64/NVME that was sent is refused, and not kept.
     pub checks_crc64: bool,
     /// Multipart uploads can be begun, listed and aborted.
     pub multipart: bool,
@@ -121,9 +121,9 @@ async fn probe_s3(store: S3Store) -> Result<Capabilities, Fault> {
     let tried = async {
         let common = try_any(&trusted, &scratch).await?;
         Ok(Capabilities {
-            checks_sha256: trusted.refuses_damage(&format!("{scratch}damaged-sha256"), Guard::Sha256).await?,
-            checks_md5: trusted.refuses_damage(&format!("{scratch}damaged-md5"), Guard::Md5).await?,
-            checks_crc64: trusted.refuses_damage(&format!("{scratch}damaged-crc64"), Guard::Crc64).await?,
+            checks_sha256: trusted.refuses_damage(&format!("{scratch}sha256"), Guard::Sha256).await?,
+            checks_md5: trusted.refuses_damage(&format!("{scratch}md5"), Guard::Md5).await?,
+            checks_crc64: trusted.refuses_damage(&format!("{scratch}crc64"), Guard::Crc64).await?,
             multipart: trusted.has_multipart(&format!("{scratch}multipart")).await?,
             keeps_versions: trusted.keeps_versions().await,
             ..common

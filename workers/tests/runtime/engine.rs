@@ -182,7 +182,7 @@ impl Engine {
             let Delivery { parcel, receipt, .. } = self.reports.next().await.unwrap();
             receipt.ack();
             assert_eq!(parcel.exchange, names::REPORTS);
-            self.arrived = serde_json::from_slice::<Report>(&parcel.body).unwrap().each().into();
+            self.arrived = Report::of_message(&parcel.body).unwrap().into();
             for report in &self.arrived {
                 let worker = match report {
                     Report::Announce(it) => &it.worker,
@@ -190,7 +190,6 @@ impl Engine {
                     | Report::Renew { worker, .. }
                     | Report::Done { worker, .. }
                     | Report::Declined { worker, .. } => worker,
-                    Report::Several { .. } => unreachable!("they were taken apart"),
                 };
                 assert_eq!(&parcel.routing_key, worker);
             }

@@ -1,4 +1,5 @@
-//! The columns that are written for many rows at once, in the order of their tables, and those of changes.
+//! The columns that are written for many rows at once, in the order of their tables, and those of changes: their tables'
+//! keys, what may change, and, with `read_` in front, what was read of a column, which guards the change.
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +47,7 @@ pub(super) const OPERATION: &[Column] = &[
     ("last_used_at", Kind::Int),
 ];
 
-/// A change of an operation: its key, what a transition may change, and what guards it. Holds come and go beside the
-/// version; they meet a destroy on this row.
+/// A change of an operation. Holds come and go beside the version; they meet a destroy on this row.
 pub(super) const OPERATION_CHANGE: &[Column] = &[
     ("id", Kind::Id),
     ("state", Kind::Text),
@@ -87,7 +87,7 @@ pub(super) const STEP: &[Column] = &[
     ("fault", Kind::Json),
 ];
 
-/// A change of a step: its key, what may change, and what guards it.
+/// A change of a step.
 pub(super) const STEP_CHANGE: &[Column] = &[
     ("operation_id", Kind::Id),
     ("seq", Kind::Int),
@@ -132,10 +132,7 @@ pub(super) const OUTBOX: &[Column] = &[
 ];
 
 /// A row of the outbox that goes.
-pub(super) const CONFIRMED: &[Column] = &[("id", Kind::Id)];
-
-/// The key of `message_seen`.
-pub(super) const SEEN_KEY: &[Column] = &[("tenant", Kind::Text), ("user_name", Kind::Text), ("message_id", Kind::Text)];
+pub(super) const CONFIRMED: &[Column] = OUTBOX.split_at(1).0;
 
 pub(super) const MESSAGE_SEEN: &[Column] = &[
     ("tenant", Kind::Text),
@@ -146,25 +143,50 @@ pub(super) const MESSAGE_SEEN: &[Column] = &[
     ("at", Kind::Int),
 ];
 
+/// The key of `message_seen`.
+pub(super) const SEEN_KEY: &[Column] = MESSAGE_SEEN.split_at(3).0;
+
 /// A queue's change: how many more steps are in it, and the most that may be.
 pub(super) const QUEUE: &[Column] = &[("name", Kind::Text), ("change", Kind::Int), ("most", Kind::Int)];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_schema::tables::{history, message_seen, operation, outbox, step};
+    use sea_orm::{IdenStatic, Iterable};
+
+    fn of_table<C: Iterable + IdenStatic>() -> Vec<&'static str> {
+        C::iter().map(|it| it.as_str()).collect()
+    }
+
+    fn names(columns: &[Column]) -> Vec<&'static str> {
+        columns.iter().map(|it| it.0).collect()
+    }
 
     #[test]
     fn every_column_of_every_table_is_written() {
-        use longshore_schema::tables::{history, message_seen, operation, outbox, step};
-        use sea_orm::{IdenStatic, Iterable};
-        fn names<C: Iterable + IdenStatic>() -> Vec<String> {
-            C::iter().map(|it| it.as_str().to_owned()).collect()
+        assert_eq!(names(OPERATION), of_table::<operation::Column>());
+        assert_eq!(names(STEP), of_table::<step::Column>());
+        assert_eq!(names(HISTORY), of_table::<history::Column>());
+        assert_eq!(names(OUTBOX), of_table::<outbox::Column>());
+        assert_eq!(names(MESSAGE_SEEN), of_table::<message_seen::Column>());
+    }
+
+    #[test]
+    fn rows_are_found_by_their_tables_keys() {
+        assert_eq!(names(CONFIRMED), of_table::<outbox::PrimaryKey>());
+        assert_eq!(names(SEEN_KEY), of_table::<message_seen::PrimaryKey>());
+        assert_eq!(names(&OPERATION_CHANGE[..1]), of_table::<operation::PrimaryKey>());
+        assert_eq!(names(&STEP_CHANGE[..2]), of_table::<step::PrimaryKey>());
+    }
+
+    #[test]
+    fn what_changes_and_what_guards_it_are_columns_of_the_table_and_of_its_kinds() {
+        for (changes, table) in [(OPERATION_CHANGE, OPERATION), (STEP_CHANGE, STEP)] {
+            for (name, kind) in changes {
+                let column = (name.strip_prefix("read_").unwrap_or(name), *kind);
+                assert!(table.contains(&column), "{name} {kind:?}");
+            }
         }
-        let of = |columns: &[Column]| columns.iter().map(|it| it.0.to_owned()).collect::<Vec<_>>();
-        assert_eq!(of(OPERATION), names::<operation::Column>());
-        assert_eq!(of(STEP), names::<step::Column>());
-        assert_eq!(of(HISTORY), names::<history::Column>());
-        assert_eq!(of(OUTBOX), names::<outbox::Column>());
-        assert_eq!(of(MESSAGE_SEEN), names::<message_seen::Column>());
     }
 }

@@ -1,42 +1,40 @@
 //! Rows to write: each is put into a batch in the order of its columns (`columns.rs`).
 
 use super::{
-    batch::Batch,
+    batch::{Batch, Form},
     columns::{CONFIRMED, HISTORY, MESSAGE_SEEN, OPERATION, OPERATION_CHANGE, OUTBOX, QUEUE, STEP, STEP_CHANGE},
 };
 use crate::journal::loaded::Read;
 use longshore_schema::tables::{history, message_seen, operation, outbox, step};
-use sea_orm::DatabaseBackend;
 use uuid::Uuid;
 
-/// All that a transaction writes.
+/// All that a transaction writes, in a database's form.
 #[derive(Debug, Clone)]
-pub(in crate::journal) struct Rows {
-    pub(super) new_operations: Batch,
-    pub(super) operations: Batch,
-    pub(super) new_steps: Batch,
-    pub(super) steps: Batch,
-    pub(super) history: Batch,
-    pub(super) seen: Batch,
-    pub(super) outbox: Batch,
-    pub(super) confirmed: Batch,
-    pub(super) queues: Batch,
+pub(in crate::journal) struct Rows<F> {
+    pub(super) new_operations: Batch<F>,
+    pub(super) operations: Batch<F>,
+    pub(super) new_steps: Batch<F>,
+    pub(super) steps: Batch<F>,
+    pub(super) history: Batch<F>,
+    pub(super) seen: Batch<F>,
+    pub(super) outbox: Batch<F>,
+    pub(super) confirmed: Batch<F>,
+    pub(super) queues: Batch<F>,
 }
 
-impl Rows {
+impl<F: Form> Rows<F> {
     /// Nothing yet.
-    pub(in crate::journal) fn new(backend: DatabaseBackend) -> Rows {
-        let batch = |columns| Batch::new(columns, backend);
+    pub(in crate::journal) fn empty() -> Rows<F> {
         Rows {
-            new_operations: batch(OPERATION),
-            operations: batch(OPERATION_CHANGE),
-            new_steps: batch(STEP),
-            steps: batch(STEP_CHANGE),
-            history: batch(HISTORY),
-            seen: batch(MESSAGE_SEEN),
-            outbox: batch(OUTBOX),
-            confirmed: batch(CONFIRMED),
-            queues: batch(QUEUE),
+            new_operations: Batch::new(OPERATION),
+            operations: Batch::new(OPERATION_CHANGE),
+            new_steps: Batch::new(STEP),
+            steps: Batch::new(STEP_CHANGE),
+            history: Batch::new(HISTORY),
+            seen: Batch::new(MESSAGE_SEEN),
+            outbox: Batch::new(OUTBOX),
+            confirmed: Batch::new(CONFIRMED),
+            queues: Batch::new(QUEUE),
         }
     }
 
@@ -113,17 +111,17 @@ impl Rows {
     }
 }
 
-fn state<'b>(batch: &'b mut Batch, row: &operation::Model) -> &'b mut Batch {
+fn state<'b, F: Form>(batch: &'b mut Batch<F>, row: &operation::Model) -> &'b mut Batch<F> {
     batch.text(&row.state).text_if_any(row.end_state.as_deref());
     batch.text_if_any(row.waiting_for.as_deref()).text_if_any(row.waiting_place.as_deref());
     batch.int(row.waiting_bytes).int_if_any(row.waiting_since)
 }
 
-fn flags<'b>(batch: &'b mut Batch, row: &operation::Model) -> &'b mut Batch {
+fn flags<'b, F: Form>(batch: &'b mut Batch<F>, row: &operation::Model) -> &'b mut Batch<F> {
     batch.flag(row.stop_requested).flag(row.destroy_requested).flag(row.needs_attention)
 }
 
-fn delivery(batch: &mut Batch, row: &step::Model) {
+fn delivery<F: Form>(batch: &mut Batch<F>, row: &step::Model) {
     batch.int_if_any(row.start_before).int_if_any(row.due_at).int(row.done_bytes).int_if_any(row.total_bytes);
     batch.json(row.output.as_ref()).json(row.fault.as_ref());
 }

@@ -5,6 +5,10 @@ mod responder;
 use super::*;
 use futures::TryStreamExt;
 use responder::{Responder, answer, refusal};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 use tempfile::TempDir;
 
 const ACCESS: &str = "AKIDOFTHETEST";
@@ -102,22 +106,70 @@ async fn a_service_gets_the_cheapest_guard_that_it_was_seen_to_check_and_one_onl
     assert!([crc64, sha256, md5].iter().all(|seen| seen.body == b"body" && seen.header("x-amz-trailer").is_none()));
 }
 
+/// The keys that a service has, and whether what they have is damaged.
+type Kept = Arc<Mutex<BTreeMap<String, bool>>>;
+
+/// A service that answers a put as `says` tells of a good and of a damaged body, and keeps what it takes; what it refuses
+/// too, if `keeps_all`.
+async fn keeping(says: fn(bool) -> String, keeps_all: bool) -> (Scripted, Kept) {
+    let kept = Kept::default();
+    let script = {
+        let kept = kept.clone();
+        move |_: usize, seen: &responder::Seen| {
+            let mut kept = kept.lock().unwrap();
+            let key = seen.line.split([' ', '?']).nth(1).unwrap().to_owned();
+            if seen.is("PUT") {
+                let damaged = seen.body.first() == Some(&2);
+                let said = says(damaged);
+                if keeps_all || said == ok() {
+                    kept.insert(key, damaged);
+                }
+                said
+            } else if seen.is("DELETE") {
+                kept.remove(&key);
+                answer(204, &[], "")
+            } else {
+                answer(if kept.contains_key(&key) { 200 } else { 404 }, &[], "")
+            }
+        }
+    };
+    (scripted(script).await, kept)
+}
+
+const GUARDS: [Guard; 3] = [Guard::Crc64, Guard::Md5, Guard::Sha256];
+
+fn checks(damaged: bool) -> String {
+    if damaged { refusal(400, "BadDigest") } else { ok() }
+}
+
 #[tokio::test]
 async fn a_guard_counts_if_the_good_body_is_taken_and_the_damaged_one_refused() {
-    let damaged = |seen: &responder::Seen| seen.body.first() == Some(&2);
-    type Answer = fn(bool) -> String;
-    let scripts: [(&str, Answer, bool); 5] = [
-        ("checks", |damaged| if damaged { refusal(400, "BadDigest") } else { ok() }, true),
+    type Says = fn(bool) -> String;
+    let services: [(&str, Says, bool); 5] = [
+        ("checks", checks, true),
         ("checks nothing", |_| ok(), false),
         ("knows no such header", |_| refusal(400, "InvalidRequest"), false),
         ("has not implemented it", |_| refusal(501, "NotImplemented"), false),
         ("forbids what isn't signed", |_| refusal(403, "AccessDenied"), false),
     ];
-    for (name, script, expected) in scripts {
-        let it = scripted(move |_, seen| script(damaged(seen))).await;
-        for guard in [Guard::Crc64, Guard::Md5, Guard::Sha256] {
+    for (name, says, expected) in services {
+        let (it, _) = keeping(says, false).await;
+        for guard in GUARDS {
             assert_eq!(it.store.refuses_damage("k", guard).await.unwrap(), expected, "{name} {guard:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_guard_does_not_count_if_the_damaged_body_is_refused_and_kept_and_that_is_removed() {
+    for guard in GUARDS {
+        let (it, kept) = keeping(checks, true).await;
+        assert!(!it.store.refuses_damage("k", guard).await.unwrap(), "{guard:?}");
+        let seen = it.responder.seen();
+        let put: Vec<u8> = seen.iter().filter(|it| it.is("PUT")).map(|it| it.body[0]).collect();
+        assert_eq!(put, [1, 2], "{guard:?}: the good body, and the damaged one");
+        let kept = kept.lock().unwrap();
+        assert!(kept.len() == 1 && kept.values().all(|damaged| !damaged), "{guard:?}: {kept:?}");
     }
 }
 

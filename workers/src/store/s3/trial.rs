@@ -1,7 +1,7 @@
 //! What only S3 services can or can't do, tried out for `probe`.
 
 use super::{MARK, S3Store, cause::Cause, cause::cause, cause::fault, guarded};
-use crate::store::probe::Guard;
+use crate::store::{Store, probe::Guard};
 use aws_sdk_s3::{
     config::{Config, ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut},
     error::BoxError,
@@ -34,9 +34,18 @@ impl Intercept for Damage {
 
 impl S3Store {
     /// Whether a body that is guarded like that is taken, and refused if it was damaged on the way. A service that
-    /// refuses both knows nothing of this guard, or forbids it.
+    /// refuses both knows nothing of this guard, or forbids it. One that refuses the damaged body and keeps it all the
+    /// same has checked nothing that could be relied upon: whoever reads the key has it.
     pub(in crate::store) async fn refuses_damage(&self, key: &str, guard: Guard) -> Result<bool, Fault> {
-        Ok(self.takes(key, guard, false).await? && !self.takes(key, guard, true).await?)
+        let damaged = format!("{key}-damaged");
+        if !self.takes(&format!("{key}-good"), guard, false).await? || self.takes(&damaged, guard, true).await? {
+            return Ok(false);
+        }
+        let kept = self.look(&damaged).await?.is_some();
+        if kept {
+            self.delete(&damaged).await?;
+        }
+        Ok(!kept)
     }
 
     async fn takes(&self, key: &str, guard: Guard, damaged: bool) -> Result<bool, Fault> {
