@@ -145,10 +145,13 @@ impl Job {
                 world.roots.insert((step.operation, attempt), (manifest, world.now));
                 return None;
             }
-            Some((found, _)) if *found != manifest => {
-                return Some(Err(Fault::transient(code::STORE_MISBEHAVED, "the attempt was begun twice")));
+            // It was done before, and says the same; or the volume has changed since.
+            Some((found, _))
+                if found.content == manifest.content && found.packs.iter().all(|it| world.packs.contains_key(it)) =>
+            {
+                (self.packs, self.kept) = found.packs.iter().cloned().partition(|it| it.operation == step.operation);
             }
-            Some(_) => (),
+            Some(_) => return Some(Err(Fault::transient(code::STORE_MISBEHAVED, "the attempt was begun twice"))),
         }
         let of_base = step.base.as_ref().and_then(|it| world.roots.get(&(it.object, it.root.attempt)));
         let of_base = of_base.map(|(manifest, _)| manifest.packs.clone()).unwrap_or_default();

@@ -236,10 +236,8 @@ impl Job {
             self.take(processed, &mut sums, &mut tree, &mut packer).await?;
         }
         drop(walk);
-        let (uploader, sealed) = packer.finish().await?;
         let base = base.map(|usable| (usable.base, usable.root));
-        let finished =
-            Finished { built: tree.finish(), uploader, sealed, earlier, base, sums, because, read_back: self.read_back };
+        let finished = Finished { built: tree.finish(), packer, earlier, base, sums, because, read_back: self.read_back };
         Ok(finish(&self.work, self.shape, self.about.clone(), finished).await?)
     }
 

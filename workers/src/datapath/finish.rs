@@ -7,17 +7,17 @@ use super::{
         root_key,
         shape::Shape,
     },
+    pack::Packer,
     readback::read_back,
     resume::Earlier,
     tree::Built,
-    write::Uploader,
 };
 use longshore_schema::{
     fault::{Fault, code},
     ids::PackId,
     steps::object::{About, Base, Copied, Root, Sealed},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `Copied::dropped` names no more packs than this. Those left out stay used by the object for longer than they
 /// must, which wastes space and harms nothing.
@@ -33,10 +33,8 @@ const MOST_SPARSE: usize = 1_000;
 pub struct Finished {
     /// The pages.
     pub built: Built,
-    /// Puts the root.
-    pub uploader: Uploader,
-    /// This pass's packs, with their lengths.
-    pub sealed: BTreeMap<PackId, u64>,
+    /// Has what isn't sealed yet.
+    pub packer: Packer,
     /// What was there before it.
     pub earlier: Earlier,
     /// What was taken over from.
@@ -64,22 +62,12 @@ pub struct Sums {
     pub zeros: u64,
 }
 
-/// Puts the root, once every pack is in the store.
+/// Puts the root, once every pack is in the store; unless this attempt was done before, and its root says the same.
 pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished) -> Result<Copied, Fault> {
-    let Finished { built, mut uploader, sealed, earlier, base, sums, because, read_back: all } = finished;
+    let Finished { built, packer, earlier, base, sums, because, read_back: all } = finished;
     let without_base = base.is_none();
     let before = base.iter().flat_map(|(_, root)| &root.packs).map(|pack| (pack.id.clone(), pack.bytes));
     let before: BTreeMap<PackId, u64> = before.collect();
-    let packs = built.packs.keys().map(|id| {
-        let bytes = sealed.get(id).or_else(|| earlier.packs().get(id)).or_else(|| before.get(id));
-        let bytes = *bytes.ok_or_else(|| Fault::permanent(code::INTERNAL, format!("pack {id} is used but unknown")))?;
-        Ok(Sealed { id: id.clone(), bytes })
-    });
-    let packs = packs.collect::<Result<Vec<_>, Fault>>()?;
-    let sparse = packs.iter().filter(|pack| built.packs[&pack.id] < pack.bytes / SPARSE).map(|pack| pack.id.clone());
-    let sparse = sparse.take(MOST_SPARSE).collect();
-    let own: Vec<Sealed> = packs.iter().filter(|pack| all && pack.id.operation == work.operation).cloned().collect();
-    let read_back = read_back(work, &own).await?;
     let digest = object_digest(&shape, &built.top).to_hex().to_string();
     let header = Header {
         operation: work.operation,
@@ -91,17 +79,35 @@ pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished)
         anchor: None,
         parent: base.map(|(base, _)| base),
     };
-    let root = RootFile { header, top: built.top, packs };
-    let bytes = root.encode().map_err(|broken| Fault::permanent(code::INTERNAL, format!("write the root: {broken}")))?;
-    let described = Root { attempt: work.attempt, digest: blake3::hash(&bytes).to_hex().to_string(), bytes: bytes.len() as u64 };
-    uploader.last(&root_key(work.operation, work.attempt), bytes.into()).await?;
+    let (root, described, stored, read_back) = match earlier.root_of(work, &header).await? {
+        Some((root, described)) => (root, described, packer.stored(), 0),
+        None => {
+            let (mut uploader, sealed) = packer.finish().await?;
+            let packs = built.packs.keys().map(|id| {
+                let bytes = sealed.get(id).or_else(|| earlier.packs().get(id)).or_else(|| before.get(id));
+                let bytes = *bytes.ok_or_else(|| Fault::permanent(code::INTERNAL, format!("pack {id} is used but unknown")))?;
+                Ok(Sealed { id: id.clone(), bytes })
+            });
+            let packs = packs.collect::<Result<Vec<_>, Fault>>()?;
+            let own: Vec<Sealed> = packs.iter().filter(|pack| all && pack.id.operation == work.operation).cloned().collect();
+            let read_back = read_back(work, &own).await?;
+            let root = RootFile { header, top: built.top, packs };
+            let bytes = root.encode();
+            let bytes = bytes.map_err(|broken| Fault::permanent(code::INTERNAL, format!("write the root: {broken}")))?;
+            let described = describe(work, &bytes);
+            uploader.last(&root_key(work.operation, work.attempt), bytes.into()).await?;
+            (root, described, uploader.stored(), read_back)
+        }
+    };
+    let used: BTreeSet<&PackId> = root.packs.iter().map(|pack| &pack.id).collect();
+    let little = |pack: &&Sealed| built.packs.get(&pack.id).is_some_and(|bytes| *bytes < pack.bytes / SPARSE);
     Ok(Copied {
         root: described,
         digest,
         virtual_size: shape.size(),
         extent_size: shape.extent_size(),
         read: sums.read,
-        stored: uploader.stored(),
+        stored,
         reused: sums.reused,
         resumed: sums.resumed,
         repacked: sums.repacked,
@@ -109,11 +115,16 @@ pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished)
         read_back,
         because,
         packs: unrecorded(work),
-        unused: earlier.packs().keys().filter(|id| !built.packs.contains_key(id)).cloned().collect(),
-        dropped: before.into_keys().filter(|id| !built.packs.contains_key(id)).take(MOST_DROPPED).collect(),
-        sparse,
+        unused: earlier.packs().keys().filter(|id| !used.contains(id)).cloned().collect(),
+        dropped: before.into_keys().filter(|id| !used.contains(id)).take(MOST_DROPPED).collect(),
+        sparse: root.packs.iter().filter(little).map(|pack| pack.id.clone()).take(MOST_SPARSE).collect(),
         without_base,
     })
+}
+
+/// A root by its bytes.
+pub(super) fn describe(work: &Work, bytes: &[u8]) -> Root {
+    Root { attempt: work.attempt, digest: blake3::hash(bytes).to_hex().to_string(), bytes: bytes.len() as u64 }
 }
 
 /// Each sealed pack once, those of earlier attempts included: the engine may know none of them.

@@ -95,6 +95,11 @@ impl Packer {
         Ok(place)
     }
 
+    /// Bytes that were sent so far.
+    pub fn stored(&self) -> u64 {
+        self.uploader.stored()
+    }
+
     /// Seals what is open and waits until every pack is in the store. The packs' lengths, by id.
     pub async fn finish(mut self) -> Result<(Uploader, BTreeMap<PackId, u64>), Fault> {
         for open in [self.extents.take(), self.pages.take()].into_iter().flatten() {

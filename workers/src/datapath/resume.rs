@@ -3,10 +3,13 @@
 
 use super::{
     Work,
+    finish::describe,
     format::{
         Broken, Place, objects_prefix,
         pack::{Frame, Kind, TRAILER, footer_start, frames},
         packs_prefix,
+        root::{Header, MAX_ROOT, RootFile},
+        root_key,
     },
     process::Known,
     read::Span,
@@ -17,7 +20,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use longshore_schema::{
     fault::{Fault, code},
     ids::PackId,
-    steps::object::Sealed,
+    steps::object::{Root, Sealed},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -36,6 +39,8 @@ pub struct Earlier {
     packs: BTreeMap<PackId, u64>,
     /// Bytes that earlier attempts left, damaged packs and roots included.
     spent: u64,
+    /// The length of this attempt's own root, if it has put one.
+    root: Option<u64>,
     /// Above the numbers of all packs of this attempt: a process of this worker that died may have begun it.
     free_number: u32,
     /// Packs with extents that the walk hasn't reached, by their first extent.
@@ -56,6 +61,8 @@ impl Earlier {
         unfinished::remove_earlier(work).await?;
         let objects: Vec<_> = work.store.list(&objects_prefix(work.operation)).try_collect().await?;
         let mut spent: u64 = objects.iter().map(|entry| entry.bytes).sum();
+        let own = root_key(work.operation, work.attempt);
+        let root = objects.iter().find(|entry| entry.key == own).map(|entry| entry.bytes);
         let mut listed = work.store.list(&packs_prefix(work.operation));
         let (mut found, mut free_number) = (vec![], 0);
         while let Some(entry) = listed.next().await {
@@ -89,12 +96,22 @@ impl Earlier {
         }
         drop(checked);
         ahead.sort_by_key(|range| range.first);
-        Ok(Earlier { store: work.store.clone(), packs, spent, free_number, ahead: ahead.into(), passing: vec![] })
+        Ok(Earlier { store: work.store.clone(), packs, spent, root, free_number, ahead: ahead.into(), passing: vec![] })
     }
 
     /// Bytes that earlier attempts put and that are still there.
     pub fn spent(&self) -> u64 {
         self.spent
+    }
+
+    /// The root that this attempt has put when it was done before, if it says the same and all that it refers to is there.
+    pub async fn root_of(&self, work: &Work, header: &Header) -> Result<Option<(RootFile, Root)>, Fault> {
+        let Some(bytes) = self.root.filter(|bytes| *bytes <= MAX_ROOT) else { return Ok(None) };
+        let bytes = self.store.get(&root_key(work.operation, work.attempt), 0..bytes).await?;
+        let Ok(root) = RootFile::decode(&bytes) else { return Ok(None) };
+        let own = |pack: &&Sealed| pack.id.operation == work.operation;
+        let whole = root.packs.iter().filter(own).all(|pack| self.packs.get(&pack.id) == Some(&pack.bytes));
+        Ok((root.header == *header && whole).then(|| (root, describe(work, &bytes))))
     }
 
     /// The first number that no pack of this attempt has, whole or not.

@@ -86,6 +86,22 @@ async fn an_attempt_that_is_begun_twice_goes_on_beside_its_first_packs() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_is_done_twice_leaves_what_once_leaves() {
+    for extent_kib in [64, 256] {
+        let rig = Rig::new(extent_kib).await;
+        let disk = disk();
+        let operation = OperationId::new();
+        let once = rig.copy(&disk, operation, 1, None).await.unwrap();
+        let left = rig.keys("").await;
+        let twice = rig.copy(&disk, operation, 1, None).await.unwrap();
+        assert_eq!((&twice.root, &twice.digest), (&once.root, &once.digest));
+        assert_eq!(rig.keys("").await, left);
+        rig.commit(operation, &twice.root).await.unwrap();
+        assert!(rig.restore(operation, &twice.root).await.unwrap() == disk.bytes);
+    }
+}
+
 /// Its first process had put the root: another one doesn't take its place, and the next attempt has a name of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_root_is_never_put_twice() {
