@@ -26,7 +26,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 /// Requests at the same time.
 const REQUESTS: usize = 16;
 /// KiB of fetched and decoded bytes that may be held.
-const BUDGET_KIB: u32 = 128 << 10;
+const BUDGET_KIB: u32 = 96 << 10;
 
 /// Takes the checked bytes of an object, in any order.
 #[async_trait]
