@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::{Context, anyhow};
 use longshore_courier::{Courier, Parcel, Properties, Queue, Unsent, socket};
-use longshore_engine::{command::LOCAL, config::Config, database::Database};
+use longshore_engine::{config::Config, database::Database};
 use longshore_schema::{
     fault::{Fault, code},
     wire::{Reply, names},
@@ -118,7 +118,7 @@ impl Line {
     async fn send(&self, command: &Command) -> Result<Reply, Ended> {
         match self {
             Line::Broker { courier, user, quiet } => over_courier(courier.as_ref(), user, command, *quiet).await,
-            Line::Here(embedded) => over_courier(embedded.courier().as_ref(), LOCAL, command, true).await,
+            Line::Here(embedded) => over_courier(embedded.courier().as_ref(), names::LOCAL_USER, command, true).await,
             Line::Socket(path) => {
                 let command = socket::Command {
                     kind: command.kind.clone(),

@@ -20,6 +20,7 @@ use longshore_schema::{
     step::{Attempt, Pace, Way},
     tables::{operation, outbox, place, queue, step},
     time::Timestamp,
+    wire::names,
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -151,7 +152,7 @@ async fn sweeps(database: &Database, now: Timestamp, config: Config) -> anyhow::
         kind: SweepStore::KIND.to_owned(),
         // Engines that find the same agree on the message id: one sweep.
         message_id: format!("sweep/{}/{period}", store.name),
-        user: "engine".to_owned(),
+        user: names::ENGINE_USER.to_owned(),
         tenant: None,
         reply_to: None,
         correlation_id: None,

@@ -14,7 +14,7 @@ use longshore_schema::{
     fault::{Fault, code},
     ids::OperationId,
     tables::{claim, hold, message_seen, operation as operation_table, tenant_user},
-    wire::Reply,
+    wire::{Reply, names},
 };
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, TryInsertResult, sea_query::Expr,
@@ -28,7 +28,8 @@ pub struct Command {
     pub kind: String,
     /// With the user, the idempotency key.
     pub message_id: String,
-    /// The broker's user, checked by the broker; `local` over the unix socket.
+    /// The broker's user, checked by the broker; [`names::LOCAL_USER`] over the unix socket;
+    /// [`names::ENGINE_USER`] for what the engine asks itself.
     pub user: String,
     /// The tenant that the user wants to act for.
     pub tenant: Option<String>,
@@ -107,9 +108,13 @@ pub fn refused(fault: Fault) -> Reply {
 
 /// Without users in the site, everyone is the one tenant `default`.
 async fn tenant_of(unit: &mut Unit<'_>, command: &Command) -> Result<Result<String, Fault>, Failed> {
+    if command.user == names::ENGINE_USER {
+        return Ok(Ok("default".into()));
+    }
     let any = unit.has_users().await?;
-    if !any || command.user == LOCAL {
-        return Ok(Ok(command.tenant.clone().filter(|_| any || command.user == LOCAL).unwrap_or_else(|| "default".into())));
+    let local = command.user == names::LOCAL_USER;
+    if !any || local {
+        return Ok(Ok(command.tenant.clone().filter(|_| any || local).unwrap_or_else(|| "default".into())));
     }
     let users = tenant_user::Entity::find().filter(tenant_user::Column::UserName.eq(&command.user));
     let allowed = users.all(unit.tx()).await?;
@@ -122,9 +127,6 @@ async fn tenant_of(unit: &mut Unit<'_>, command: &Command) -> Result<Result<Stri
         Fault::permanent(code::COMMAND_NOT_ALLOWED, format!("user {:?} may not act for {tenant}", command.user))
     }))
 }
-
-/// The user of the unix socket: whoever may open it owns the database.
-pub const LOCAL: &str = "local";
 
 /// Plans a new operation and lets it run until it waits for somebody.
 async fn accept(unit: &mut Unit<'_>, command: &Command, tenant: &str) -> Result<Result<Reply, Fault>, Failed> {

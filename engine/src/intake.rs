@@ -62,7 +62,8 @@ impl Intake {
     }
 
     async fn command(self: Arc<Intake>, delivery: Delivery) {
-        let command = match read_command(&delivery.parcel) {
+        let command = read_command(&delivery.parcel);
+        let command = match command.and_then(|it| not_ours(&it.user, self.courier.is_local()).map(|()| it)) {
             Ok(command) => command,
             Err(fault) => return self.refuse(delivery, fault).await,
         };
@@ -177,6 +178,17 @@ pub fn steps_queue(routing_key: &str) -> Queue {
     Queue::Durable { name: names::steps_queue(routing_key), exchange: names::STEPS.into(), routing_key: routing_key.to_owned() }
 }
 
+/// No message speaks as the engine, and none of a broker as the unix socket: there, anybody may be called so.
+fn not_ours(user: &str, is_local: bool) -> Result<(), Fault> {
+    match user {
+        names::ENGINE_USER => (),
+        names::LOCAL_USER if !is_local => (),
+        _ => return Ok(()),
+    }
+    let why = format!("the user {user:?} is Longshore's own: publish commands as a user of another name");
+    Err(Fault::permanent(code::COMMAND_NOT_ALLOWED, why))
+}
+
 /// Longest text in a command, in bytes.
 const LONGEST_TEXT: usize = 4096;
 
@@ -268,6 +280,17 @@ mod tests {
         for (n, change) in changes.into_iter().enumerate() {
             let fault = read_command(&parcel(|it| change(it, nul()))).err().unwrap();
             assert_eq!(fault.code, code::COMMAND_MALFORMED, "{n}");
+        }
+    }
+
+    #[test]
+    fn nobody_speaks_as_the_engine_and_only_the_socket_as_itself() {
+        let refused = |user, is_local| not_ours(user, is_local).err().map(|it| it.code.to_string());
+        let own = Some(code::COMMAND_NOT_ALLOWED.to_string());
+        for (user, broker, socket) in
+            [(names::ENGINE_USER, &own, &own), (names::LOCAL_USER, &own, &None), ("cloud1", &None, &None), ("", &None, &None)]
+        {
+            assert_eq!((refused(user, false), refused(user, true)), (broker.clone(), socket.clone()), "{user:?}");
         }
     }
 

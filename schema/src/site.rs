@@ -3,11 +3,15 @@
 
 mod overlap;
 
-use crate::fault::{Fault, code, shown};
+use crate::{
+    fault::{Fault, code, shown},
+    text::is_unprintable,
+    wire::names,
+};
 pub use overlap::Overlap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which path an operation may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Default)]
@@ -325,7 +329,33 @@ impl Site {
         for store in &self.stores {
             self.check_store(store)?;
         }
+        self.check_users()?;
         self.overlaps().iter().find(|it| it.near).map_or(Ok(()), |it| Err(invalid(it.to_string())))
+    }
+
+    fn check_users(&self) -> Result<(), Fault> {
+        let mut seen = BTreeSet::new();
+        for user in &self.users {
+            let name = shown(&user.name);
+            let texts = || std::iter::once(&user.name).chain(&user.tenants);
+            if let Some(wrong) = texts().find(|it| !(1..=255).contains(&it.len()) || it.chars().any(is_unprintable)) {
+                return Err(invalid(format!("user `{name}`: `{}` is not a name: 1 to 255 printable characters", shown(wrong))));
+            }
+            if [names::LOCAL_USER, names::ENGINE_USER].contains(&&*user.name) {
+                return Err(invalid(format!("user `{name}` is Longshore's own: call the broker's user something else")));
+            }
+            if !seen.insert(&user.name) {
+                return Err(invalid(format!("user `{name}` is there twice")));
+            }
+            if user.tenants.is_empty() {
+                return Err(invalid(format!("user `{name}` has no tenants: give it one, or leave the user out")));
+            }
+            let tenants: BTreeSet<_> = user.tenants.iter().collect();
+            if tenants.len() < user.tenants.len() {
+                return Err(invalid(format!("user `{name}` has a tenant twice")));
+            }
+        }
+        Ok(())
     }
 
     fn check_store(&self, store: &Store) -> Result<(), Fault> {
@@ -404,6 +434,9 @@ mod tests {
         hypervisor = "kvm"
         url = "file:///srv/volumes"
         capacity = 1099511627776
+        [[user]]
+        name = "cloud1"
+        tenants = ["t1", "t2"]
     "#;
 
     #[test]
@@ -434,6 +467,13 @@ mod tests {
             ("\"10 TiB\"", "\"-1\"", "not a size"),
             ("hypervisor = \"kvm\"", "hypervisor = \"vax\"", "vax"),
             ("s3://bucket/prefix", "ftp://x", "s3://bucket/prefix or"),
+            ("[\"t1\", \"t2\"]", "[]", "has no tenants"),
+            ("[\"t1\", \"t2\"]", "[\"t1\", \"t1\"]", "a tenant twice"),
+            ("\"cloud1\"", "\"local\"", "Longshore's own"),
+            ("\"cloud1\"", "\"engine\"", "Longshore's own"),
+            ("\"cloud1\"", "\"\"", "not a name"),
+            ("\"cloud1\"", "\"cloud\\u202e1\"", "not a name"),
+            ("[[user]]", "[[user]]\nname = \"cloud1\"\ntenants = [\"t3\"]\n[[user]]", "there twice"),
         ] {
             let fault = Site::parse(&GOOD.replace(from, to)).unwrap_err();
             assert!(fault.code == code::SITE_INVALID && fault.message.contains(said), "{fault}");

@@ -15,6 +15,10 @@ use std::borrow::Cow;
 
 /// Exchanges, queues and limits of the broker.
 pub mod names {
+    /// The user over the unix socket: whoever may open it owns the database.
+    pub const LOCAL_USER: &str = "local";
+    /// The user of what the engine asks for by itself, such as sweeps: whoever the site's users are, it may.
+    pub const ENGINE_USER: &str = "engine";
     /// Topic; routing key: the command's kind.
     pub const COMMANDS: &str = "longshore.commands";
     /// Topic; routing key: `zone.{zone}.{worker kind}` or `host.{host}`.

@@ -160,6 +160,10 @@ mod tests {
             self.courier.link()
         }
 
+        fn is_local(&self) -> bool {
+            self.courier.is_local()
+        }
+
         async fn close(&self) {
             self.courier.close().await;
         }

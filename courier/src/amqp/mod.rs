@@ -86,6 +86,10 @@ impl Courier for AmqpCourier {
         self.consuming.count()
     }
 
+    fn is_local(&self) -> bool {
+        false
+    }
+
     async fn close(&self) {
         self.working.cancel();
         self.workers.close();

@@ -110,6 +110,10 @@ impl Courier for EmbeddedCourier {
         self.connection.link.subscribe()
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     async fn close(&self) {
         self.connection.close();
     }

@@ -15,9 +15,6 @@ use longshore_schema::{body, wire::names};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The user of every command that comes this way.
-pub const LOCAL_USER: &str = "local";
-
 /// The most bytes of a line, without its end.
 const LINE_LIMIT: usize = names::BODY_LIMIT;
 

@@ -1,7 +1,7 @@
 //! Takes commands from the socket, publishes them as a control plane would, and hands back the engine's replies.
 
 use super::{
-    Command, LINE_LIMIT, LOCAL_USER,
+    Command, LINE_LIMIT,
     file::SocketFile,
     frame::{self, Frame},
 };
@@ -136,7 +136,7 @@ impl Server {
             message_id: Some(command.message_id),
             reply_to: Some(self.reply_to.clone()),
             correlation_id: Some(correlation_id.into()),
-            user_id: Some(LOCAL_USER.into()),
+            user_id: Some(names::LOCAL_USER.into()),
             priority: command.priority,
             expiration_ms: None,
             persistent: true,

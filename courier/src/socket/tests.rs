@@ -117,7 +117,7 @@ async fn a_command_reaches_the_engine_as_it_would_over_the_broker() {
     let parcel = served.commands.recv().await.unwrap();
     assert_eq!((parcel.exchange.as_str(), parcel.routing_key.as_str()), (names::COMMANDS, "cancel"));
     let properties = &parcel.properties;
-    assert_eq!(properties.user_id.as_deref(), Some(LOCAL_USER));
+    assert_eq!(properties.user_id.as_deref(), Some(names::LOCAL_USER));
     assert_eq!(properties.message_id.as_deref(), Some("id-1"));
     assert_eq!((properties.priority, properties.headers["tenant"].as_str()), (Some(5), "t1"));
     assert_eq!(serde_json::from_slice::<Value>(&parcel.body).unwrap(), command("").body);
@@ -128,7 +128,7 @@ async fn a_user_in_the_line_is_ignored() {
     let mut served = served().await;
     let mut stream = UnixStream::connect(served.folder.socket()).await.unwrap();
     stream.write_all(b"{\"kind\":\"cancel\",\"message_id\":\"m\",\"user_id\":\"root\",\"body\":{}}\n").await.unwrap();
-    assert_eq!(served.commands.recv().await.unwrap().properties.user_id.as_deref(), Some(LOCAL_USER));
+    assert_eq!(served.commands.recv().await.unwrap().properties.user_id.as_deref(), Some(names::LOCAL_USER));
 }
 
 #[tokio::test]

@@ -323,6 +323,10 @@ impl Courier for Counted {
         self.courier.link()
     }
 
+    fn is_local(&self) -> bool {
+        self.courier.is_local()
+    }
+
     async fn close(&self) {
         self.courier.close().await;
     }

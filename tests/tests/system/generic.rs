@@ -60,6 +60,8 @@ impl Bench {
         let mut options = Options { grace_s: GRACE, between: Some(meddler.clone()), ..Options::new(Parts::Embedded) };
         // One period for ever: the engine sweeps by itself once, and never again.
         options.config.sweep_every_s = u32::MAX;
+        // The engine's own commands are nobody's whom the site knows.
+        options.users = "[[user]]\nname = \"cloud1\"\ntenants = [\"t1\"]\n";
         let rig = Rig::with(options).await;
         let bytes = noise(1, SIZE);
         make_volume(&rig.volume("disk.qcow2"), "qcow2", &bytes);

@@ -83,6 +83,8 @@ pub(crate) struct Options {
     pub(crate) calm: bool,
     /// Opens the worker's places; `None` for those of this host.
     pub(crate) opener: Option<Arc<dyn Opener>>,
+    /// The site's `[[user]]` entries. With any, the rig can only publish on an embedded broker, where it is the socket's user.
+    pub(crate) users: &'static str,
 }
 
 impl Options {
@@ -110,6 +112,7 @@ impl Options {
             wrong_secret: false,
             calm: false,
             opener: None,
+            users: "",
         }
     }
 }
@@ -119,6 +122,8 @@ pub(crate) struct Rig {
     pub(crate) database: Database,
     pub(crate) url: String,
     pub(crate) store: Arc<dyn Store>,
+    /// The user of what it publishes.
+    user: Option<&'static str>,
     control: Arc<dyn Courier>,
     reply_to: String,
     replies: Mutex<Box<dyn Inbox>>,
@@ -193,7 +198,8 @@ impl Rig {
         let replies = Queue::Own { name: reply_to.clone(), exchange: String::new(), routing_keys: vec![] };
         control.declare(&[replies]).await.unwrap();
         let replies = Mutex::new(control.consume(&reply_to, 100).await.unwrap());
-        let rig = Rig { dir, database, url, store, control, reply_to, replies, stop, tasks };
+        let user = servers.is_none().then_some(names::LOCAL_USER);
+        let rig = Rig { dir, database, url, store, user, control, reply_to, replies, stop, tasks };
         rig.until("the worker has tried pool and store", async || {
             let stores = if options.wrong_secret { vec![] } else { vec!["main".to_owned()] };
             let workers = rig.workers().await;
@@ -221,7 +227,8 @@ impl Rig {
     }
 
     pub(crate) async fn submit_as(&self, message_id: &str, kind: &str, body: Value) -> Reply {
-        let properties = Properties { message_id: Some(message_id.into()), ..Properties::default() };
+        let user_id = self.user.map(str::to_owned);
+        let properties = Properties { message_id: Some(message_id.into()), user_id, ..Properties::default() };
         serde_json::from_value(self.send(kind, body.to_string(), properties).await).unwrap()
     }
 
@@ -417,8 +424,8 @@ fn site_text(dir: &Path, options: &Options, bucket: Option<&(Bucket, Services)>)
         "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n\
          [[store]]\nname = \"main\"\nregion = \"r1\"\ncapacity = \"{}\"\nthreshold = 1.0\ngrace_s = {}\n\
          extent_size = \"64 KiB\"\n{store}\n\
-         [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{dir}/pool\"\ncapacity = \"{}\"\n",
-        options.store_capacity, options.grace_s, options.pool_capacity
+         [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{dir}/pool\"\ncapacity = \"{}\"\n{}",
+        options.store_capacity, options.grace_s, options.pool_capacity, options.users
     )
 }
 

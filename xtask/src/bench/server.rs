@@ -30,12 +30,11 @@ pub enum Kind {
 
 impl Kind {
     /// What Longshore is told that it can, where trying it out ends badly: s3s-fs answers 500 to a body that isn't the signed one,
-    /// which is no refusal.
+    /// and 400 to one that isn't as its checksum says, but keeps both.
     pub fn capabilities(self) -> Option<Value> {
         let known = || {
             json!({
-                "ranges": true, "overwrite_visible": true, "list_after_put": true, "delete_visible": true, "checks_md5": true,
-                "checks_crc64": true, "multipart": true,
+                "ranges": true, "overwrite_visible": true, "list_after_put": true, "delete_visible": true, "multipart": true,
             })
         };
         (self == Kind::S3sFs).then(known)
