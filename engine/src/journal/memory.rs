@@ -3,7 +3,7 @@
 //!
 //! **Invariant**: nothing is decided for good by what is remembered. A change is guarded by the version, and an
 //! event that a remembered operation ignores is tried again on what the database has; after a conflict
-//! everything is read.
+//! everything is read, and an error of ours is one if anything was remembered.
 
 use super::{loaded::Loaded, outflow::Outflow};
 use crate::{

@@ -210,12 +210,11 @@ pub async fn write(
             let mut memory = shared.lock().await;
             let now = memory.now(&clock, tx).await?;
             let mut unit = Unit::new(tx, &mut memory, config, now.at);
-            load(&mut unit, &items).await?;
-            let mut absorbed = vec![];
-            for item in &items {
-                absorbed.push(absorb(&mut unit, item).await?);
-            }
-            Ok((absorbed, now.at, unit.flush(&confirmed, now.reckoned).await?))
+            let absorbed = absorb_all(&mut unit, &items).await;
+            let remembers = unit.remembers();
+            let doubted = |failed| doubted(failed, remembers);
+            let absorbed = absorbed.map_err(doubted)?;
+            Ok((absorbed, now.at, unit.flush(&confirmed, now.reckoned).await.map_err(doubted)?))
         }
         .boxed()
     });
@@ -232,6 +231,23 @@ pub async fn write(
             Err(failed)
         }
     }
+}
+
+/// What is wrong of what is remembered may be right in the database: then another engine was faster, and all is read.
+fn doubted(failed: Failed, remembers: bool) -> Failed {
+    match failed {
+        Failed::Internal(error) if remembers => Failed::Conflict(format!("what is remembered leads to: {error:#}")),
+        failed => failed,
+    }
+}
+
+async fn absorb_all(unit: &mut Unit<'_>, items: &[Item]) -> Result<Vec<Absorbed>, Failed> {
+    load(unit, items).await?;
+    let mut absorbed = vec![];
+    for item in items {
+        absorbed.push(absorb(unit, item).await?);
+    }
+    Ok(absorbed)
 }
 
 /// Loads what the items of a batch are about, together.

@@ -166,6 +166,11 @@ impl<'t> Unit<'t> {
         self.answered.push(row);
     }
 
+    /// Whether something of this unit was remembered, not read.
+    pub(super) fn remembers(&self) -> bool {
+        self.operations.values().any(|it| it.remembered)
+    }
+
     /// What is remembered of an operation from earlier transactions is no longer so.
     pub(crate) fn unremember(&mut self, id: OperationId) {
         self.memory.take(id);

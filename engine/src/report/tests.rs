@@ -2,6 +2,8 @@
 
 #![cfg(feature = "suite")]
 
+mod remembered;
+
 use crate::{
     command::Command,
     config::Config,
@@ -17,7 +19,7 @@ use longshore_schema::{
     wire::{Control, Report, Running, names},
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -35,10 +37,15 @@ impl Journal {
     }
 
     async fn with(config: Config) -> Journal {
+        Journal::at(config, "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n").await
+    }
+
+    /// With that site.
+    async fn at(config: Config, wanted: &str) -> Journal {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&format!("sqlite://{}/longshore.db", dir.path().display())).await.unwrap();
         let known = site::read(database.read()).await.unwrap();
-        let wanted = Site::parse("[[zone]]\nname = \"z1\"\nregion = \"r1\"\n").unwrap();
+        let wanted = Site::parse(wanted).unwrap();
         site::apply(&database, &known, &wanted).await.unwrap().unwrap();
         Journal { database, memory: Arc::default(), config, _dir: Arc::new(dir) }
     }
@@ -58,15 +65,20 @@ impl Journal {
 
     /// Submits an operation; the attempt of its first step, if that is sent at once.
     async fn submit(&self, message_id: &str) -> Option<Attempt> {
+        self.command(message_id, "idle", json!({"zone": "z1"})).await
+    }
+
+    /// The same of any kind.
+    async fn command(&self, message_id: &str, kind: &str, body: Value) -> Option<Attempt> {
         let command = Command {
-            kind: "idle".into(),
+            kind: kind.into(),
             message_id: message_id.into(),
             user: "local".into(),
             tenant: None,
             reply_to: None,
             correlation_id: None,
             priority: 0,
-            body: json!({"zone": "z1"}),
+            body,
         };
         let written = self.write(vec![Item::Command(Arc::new(command))]).await;
         sent(&written).pop()
