@@ -208,8 +208,8 @@ pub trait Courier: Send + Sync + 'static {
     /// Counts connections: odd while connected, even while not. A worker watches it to stop what it can't vouch for.
     fn link(&self) -> tokio::sync::watch::Receiver<u64>;
 
-    /// Whether only this process publishes: who asks over its unix socket is [`names::LOCAL_USER`](longshore_schema::wire::names::LOCAL_USER). With a broker, users are the
-    /// broker's and may have any name.
+    /// Whether only this process publishes, for itself and for who asks over its unix socket. With a broker, users are the broker's
+    /// and may have any name.
     fn is_local(&self) -> bool;
 
     /// Settles what is queued, then closes. Later calls fail.

@@ -2,16 +2,13 @@
 //! that follow from it. Secrets are references (`env:NAME`, `file:PATH`); a literal one is refused.
 
 mod overlap;
+mod users;
 
-use crate::{
-    fault::{Fault, code, shown},
-    text::is_unprintable,
-    wire::names,
-};
+use crate::fault::{Fault, code, shown};
 pub use overlap::Overlap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Which path an operation may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Default)]
@@ -329,33 +326,8 @@ impl Site {
         for store in &self.stores {
             self.check_store(store)?;
         }
-        self.check_users()?;
+        users::check(&self.users)?;
         self.overlaps().iter().find(|it| it.near).map_or(Ok(()), |it| Err(invalid(it.to_string())))
-    }
-
-    fn check_users(&self) -> Result<(), Fault> {
-        let mut seen = BTreeSet::new();
-        for user in &self.users {
-            let name = shown(&user.name);
-            let texts = || std::iter::once(&user.name).chain(&user.tenants);
-            if let Some(wrong) = texts().find(|it| !(1..=255).contains(&it.len()) || it.chars().any(is_unprintable)) {
-                return Err(invalid(format!("user `{name}`: `{}` is not a name: 1 to 255 printable characters", shown(wrong))));
-            }
-            if [names::LOCAL_USER, names::ENGINE_USER].contains(&&*user.name) {
-                return Err(invalid(format!("user `{name}` is Longshore's own: call the broker's user something else")));
-            }
-            if !seen.insert(&user.name) {
-                return Err(invalid(format!("user `{name}` is there twice")));
-            }
-            if user.tenants.is_empty() {
-                return Err(invalid(format!("user `{name}` has no tenants: give it one, or leave the user out")));
-            }
-            let tenants: BTreeSet<_> = user.tenants.iter().collect();
-            if tenants.len() < user.tenants.len() {
-                return Err(invalid(format!("user `{name}` has a tenant twice")));
-            }
-        }
-        Ok(())
     }
 
     fn check_store(&self, store: &Store) -> Result<(), Fault> {

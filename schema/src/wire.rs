@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// Exchanges, queues and limits of the broker.
+/// Exchanges, queues and limits of the broker, and users that are none of its own.
 pub mod names {
     /// The user over the unix socket: whoever may open it owns the database.
     pub const LOCAL_USER: &str = "local";
