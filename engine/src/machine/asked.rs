@@ -49,18 +49,16 @@ impl Operation {
 
     pub(super) fn destroy(&mut self, held: bool, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
         match self.state {
-            State::Allocated | State::Copying => match self.stop(Fault::cancelled("its destruction was asked for"), effects) {
-                Err(Ignored::TooLate) if !self.destroy_requested => {
-                    self.destroy_requested = true;
-                    Ok(())
-                }
-                Ok(()) => {
+            State::Allocated | State::Copying => {
+                match self.stop(Fault::cancelled("its destruction was asked for"), effects) {
                     // If the commit took effect all the same, it is destroyed once it is Ready.
-                    self.destroy_requested = self.stop.is_some();
-                    Ok(())
+                    Ok(()) => self.destroy_requested = self.stop.is_some(),
+                    // It is past its commit, or a cancel or the deadline stopped it before: that may come too late, too.
+                    Err(_) if !self.destroy_requested => self.destroy_requested = true,
+                    Err(ignored) => return Err(ignored),
                 }
-                other => other,
-            },
+                Ok(())
+            }
             State::Ready if held && self.destroy_requested => Err(Ignored::NoEffect),
             State::Ready if held => {
                 self.destroy_requested = true;

@@ -266,6 +266,27 @@ fn past_the_point_of_no_return_a_cancel_is_too_late_and_a_destroy_is_recorded() 
     assert_eq!(operation.state, State::Destroying(End::Destroyed));
 }
 
+/// Found by the simulation: `destroy` was answered "accepted", and forgotten.
+#[test]
+fn a_destroy_counts_although_a_cancel_or_the_deadline_already_stops_the_commit() {
+    for stop in [Event::CancelRequested, Event::DeadlinePassed, Event::DestroyRequested { held: false }] {
+        let again = matches!(stop, Event::DestroyRequested { .. });
+        let mut operation = committing();
+        let commit = operation.current().unwrap();
+        transition(&mut operation, &stop).unwrap();
+        let destroy = transition(&mut operation, &Event::DestroyRequested { held: false });
+        assert_eq!(destroy, if again { Err(Ignored::NoEffect) } else { Ok(vec![]) });
+        let failed = Event::Reported { attempt: commit, worker: "w".into(), result: Outcome::Fault(Fault::cancelled("asked")) };
+        transition(&mut operation, &failed).unwrap();
+        let probed = report(&operation, ok());
+        transition(&mut operation, &probed).unwrap();
+        transition(&mut operation, &Event::Performed { seq: 4, output: json!({}) }).unwrap();
+        assert!(operation.state == State::Ready && operation.destroy_requested, "after {stop:?}");
+        transition(&mut operation, &Event::HoldsGone).unwrap();
+        assert_eq!(operation.state, State::Destroying(End::Destroyed));
+    }
+}
+
 #[test]
 fn an_undo_does_not_give_up_and_asks_for_attention() {
     let mut operation = started(volume());
