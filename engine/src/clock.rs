@@ -64,11 +64,13 @@ pub async fn due(database: &Database, config: Config, sweeping: bool) -> anyhow:
     }
     let now = database.clock().now(database.read()).await?;
     let mut items = due_steps(database, now).await?;
-    items.extend(deadlines(database, now).await?);
+    if !mutant::is(Mutant::IgnoreDeadlines) {
+        items.extend(deadlines(database, now).await?);
+    }
     items.extend(destroys(database).await?);
     items.extend(waiting_places(database).await?);
     items.extend(queues(database).await?);
-    if sweeping {
+    if sweeping && !mutant::is(Mutant::NoSweeps) {
         items.extend(sweeps(database, now, config).await?);
     }
     Ok(items)

@@ -6,6 +6,10 @@
 pub enum Mutant {
     /// A report counts whatever attempt it is about.
     AcceptStaleReports,
+    /// Of the packs that were put, half the bytes are booked.
+    BookHalfOfPacks,
+    /// What was made, packs aside, isn't booked any more once it is Ready.
+    BookNothingThatIsReady,
     /// A cancel during the commit turns back without asking whether it took effect.
     CancelWithoutProbe,
     /// A pack is condemned while somebody uses it.
@@ -18,16 +22,36 @@ pub enum Mutant {
     ForgetInheritedUses,
     /// A word to start that is repeated gives no new time.
     GoAgainWithoutTime,
+    /// Nobody is told that an operation failed.
+    HideFailures,
     /// An object that is being destroyed can still be held.
     HoldWhatGoes,
+    /// `abandon` is answered, and nothing else happens.
+    IgnoreAbandons,
+    /// `cancel` is answered, and nothing else happens.
+    IgnoreCancels,
+    /// Deadlines pass.
+    IgnoreDeadlines,
+    /// `destroy` is answered, and nothing else happens.
+    IgnoreDestroys,
+    /// `retry` is answered, and nothing else happens.
+    IgnoreRetries,
     /// Claims outlive their operation.
     KeepClaims,
+    /// The packs of an operation that failed stay booked when they are gone.
+    KeepFailedPacks,
+    /// A renewal is answered, and the lease ends when it would have ended without.
+    LoseRenewals,
     /// The clock finds nothing.
     NoClock,
+    /// Nothing is ever swept.
+    NoSweeps,
     /// A claim that somebody has is given to another one.
     RegrantClaims,
     /// What was granted is given back, whatever became of it meanwhile.
     ReleaseByCounter,
+    /// A sweep takes what it finds, whoever is at work on it.
+    SweepUnderWay,
     /// The engine acts before a lease is over.
     UndoBeforeLeaseEnd,
     /// A step that failed half-way isn't undone.

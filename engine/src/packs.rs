@@ -29,7 +29,10 @@ const MOST_REPACKED: u64 = 256;
 pub async fn record(tx: &Transaction, ledger: &mut Ledger, operation: OperationId, sealed: &[Sealed]) -> Result<(), Failed> {
     // A pack that two attempts found is named twice.
     let sealed: std::collections::BTreeMap<_, _> = sealed.iter().map(|it| (&it.id, it)).collect();
-    let sealed: Vec<Sealed> = sealed.into_values().filter(|it| it.id.operation == operation).cloned().collect();
+    let mut sealed: Vec<Sealed> = sealed.into_values().filter(|it| it.id.operation == operation).cloned().collect();
+    if mutant::is(Mutant::BookHalfOfPacks) {
+        sealed.iter_mut().for_each(|it| it.bytes /= 2);
+    }
     for chunk in sealed.chunks(CHUNK) {
         let new = unknown(tx, chunk).await?;
         if new.is_empty() {

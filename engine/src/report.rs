@@ -111,7 +111,7 @@ async fn renewed(unit: &mut Unit<'_>, worker: &str, token: u64, running: &[Runni
         let attempt = it.attempt;
         let runs = unit.runs(attempt, worker);
         let progress = (to_i64(it.done_bytes), it.total_bytes.map(to_i64));
-        let renewed = if runs { renew(unit, attempt, until, progress).await? } else { false };
+        let renewed = runs && (mutant::is(Mutant::LoseRenewals) || renew(unit, attempt, until, progress).await?);
         if !renewed {
             stop.push(attempt);
             continue;

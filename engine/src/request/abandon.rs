@@ -1,7 +1,7 @@
 //! `abandon`: give up undoing. What may remain is written down, and stays booked.
 
 use super::{Request, wrong_state};
-use crate::machine::Event;
+use crate::{machine::Event, mutant::Mutant};
 use longshore_schema::fault::{Fault, code};
 
 pub(super) const REQUEST: Request = Request {
@@ -12,4 +12,5 @@ pub(super) const REQUEST: Request = Request {
         _ => Err(Fault::permanent(code::COMMAND_MALFORMED, "body of abandon: `reason` says why, for those who read the history")),
     },
     ignored: |operation, _| Err(wrong_state(operation, "only an undo can be abandoned")),
+    unheard: Mutant::IgnoreAbandons,
 };

@@ -1,7 +1,10 @@
 //! `cancel`: stop an operation that isn't Ready, and undo what it did. Asking again has no effect.
 
 use super::Request;
-use crate::machine::{Event, Ignored, State};
+use crate::{
+    machine::{Event, Ignored, State},
+    mutant::Mutant,
+};
 use longshore_schema::fault::{Fault, code};
 
 pub(super) const REQUEST: Request = Request {
@@ -15,4 +18,5 @@ pub(super) const REQUEST: Request = Request {
         }
         (State::Allocated | State::Copying | State::Destroying(_) | State::Destroyed | State::Failed, _) => Ok(()),
     },
+    unheard: Mutant::IgnoreCancels,
 };

@@ -9,7 +9,8 @@ use crate::{
     command::Command,
     database::Failed,
     journal::{rows::state_name, unit::Unit},
-    machine::{Event, Ignored, Operation},
+    machine::{self, Event, Ignored, Operation},
+    mutant::{self, Mutant},
 };
 use longshore_schema::{
     fault::{Fault, code, shown},
@@ -27,6 +28,8 @@ pub struct Request {
     fields: &'static [&'static str],
     event: fn(&Value, &Asked) -> Result<Event, Fault>,
     ignored: fn(&Operation, &Ignored) -> Result<(), Fault>,
+    /// The fault to put in on purpose that leaves it undone.
+    unheard: Mutant,
 }
 
 /// What a request knows about the operation.
@@ -74,7 +77,10 @@ pub async fn absorb(
         Ok(event) => event,
         Err(fault) => return Ok(Err(fault)),
     };
-    if let Err(ignored) = unit.apply(id, event, &format!("user:{}", command.user)).await? {
+    // What would apply isn't applied.
+    let unheard = mutant::is(request.unheard)
+        && unit.get(id).is_some_and(|it| machine::transition(&mut it.operation().clone(), &event).is_ok());
+    if !unheard && let Err(ignored) = unit.apply(id, event, &format!("user:{}", command.user)).await? {
         let operation = unit.get(id).map(|it| it.operation());
         if let Some(Err(fault)) = operation.map(|it| (request.ignored)(it, &ignored)) {
             return Ok(Err(fault));

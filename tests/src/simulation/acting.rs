@@ -1,8 +1,9 @@
 //! What a worker's process does about an attempt in hand, one request after the other (`short`, `long`).
 
 use super::{
-    choices::At,
+    choices::{At, Focus},
     engines::step,
+    job::Job,
     mutants::Bug,
     schedule::{Happening, Simulation},
     setup::WORKERS,
@@ -14,7 +15,7 @@ use longshore_schema::{
     wire::{Outcome, Report},
 };
 use longshore_workers::fate::Fate;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A start is announced again after this time, microseconds.
 const AGAIN_US: i64 = 3_000_000;
@@ -22,7 +23,7 @@ const AGAIN_US: i64 = 3_000_000;
 impl Simulation<'_> {
     /// The next thing that a process does about an attempt.
     pub(super) fn work(&mut self, worker: usize, hand: u64) {
-        if self.something_happens_to(worker) {
+        if self.something_happens_to(worker, hand) {
             return;
         }
         if let Some(until) = self.stalled(worker) {
@@ -63,7 +64,7 @@ impl Simulation<'_> {
         let started = Report::Started { attempt, worker: self.workers[worker].id.clone() };
         let process = self.workers[worker].process;
         self.soon(Happening::Report(worker, process, Arc::new(started.clone()), None));
-        if let Some(fault) = self.choices.fault("death while wanting", 20) {
+        if let Some(fault) = self.choices.fault_at(&[Focus::Starts], "death while wanting", 20) {
             self.say(|| format!("fault {fault}: {} dies as soon as it said that it wants {}", WORKERS[worker], step(&attempt)));
             self.soon(Happening::Inbound(Item::Report(Arc::new(started)), false));
             return self.worker_dies(worker);
@@ -87,7 +88,11 @@ impl Simulation<'_> {
 
     /// Its next request ends soon, or its lease before.
     pub(super) fn soon_within(&mut self, worker: usize, hand: u64, until: i64) {
-        let delay = self.choices.delay().min((until - self.now).max(1));
+        let mut delay = self.choices.delay();
+        if self.choices.is_about(Focus::Copies) && self.parts_of(worker, hand).contains(&Focus::Copies) {
+            delay += 1_000 * self.choices.below(At::Delay, 20_000) as i64;
+        }
+        let delay = delay.min((until - self.now).max(1));
         let process = self.workers[worker].process;
         self.after(delay, Happening::Work(worker, process, hand));
     }
@@ -98,16 +103,19 @@ impl Simulation<'_> {
         let lost = || Fault::transient(code::LEASE_LOST, "the engine didn't renew the lease in time");
         let stopped = it.stop.clone().or_else(|| (self.now >= until).then(lost));
         if let Some(fault) = stopped {
-            self.leave_late(&job);
+            let here = self.parts_of(worker, hand);
+            self.leave_late(&job, &here);
             return self.ended(worker, hand, Outcome::Fault(fault));
         }
         self.check_alone(worker, hand);
-        let fails = self.choices.fault("failure", 30);
+        let here = self.parts_of(worker, hand);
+        let fails = self.choices.fault_at(&here, "failure", 30);
         if let Some(fault) = fails
             && self.choices.one_in(At::Fault, 2)
         {
             return self.fails(worker, hand, fault);
         }
+        self.check_sweep(&job);
         let ended = job.advance(&mut self.world, &mut self.choices);
         if let Some(it) = self.workers[worker].hands.get_mut(&hand) {
             it.job = job;
@@ -125,12 +133,22 @@ impl Simulation<'_> {
 
     pub(super) fn fails(&mut self, worker: usize, hand: u64, fault: u32) {
         let fails = match self.choices.one_in(At::Fault, 3) {
-            true => Fault::permanent(code::INTERNAL, "the simulation's permanent fault"),
+            true => Fault::permanent(code::STORE_MISBEHAVED, "the simulation's permanent fault"),
             false => Fault::transient(code::STORE_UNAVAILABLE, "the simulation's transient fault"),
         };
         let attempt = self.workers[worker].hands[&hand].message.attempt;
         self.say(|| format!("fault {fault}: {} fails: {fails}", step(&attempt)));
         self.ended(worker, hand, Outcome::Fault(fails));
+    }
+
+    /// A sweep takes nothing of what somebody is at work on, or is about to undo.
+    fn check_sweep(&mut self, job: &Job) {
+        let Some(chosen) = job.chosen() else { return };
+        let packs = chosen.packs.into_iter().map(|it| it.operation).filter(|it| !self.world.were_ready.contains(it));
+        let under_way: BTreeSet<_> = packs.chain(chosen.objects).filter(|it| !self.known.is_over(*it)).collect();
+        if !under_way.is_empty() {
+            self.wrong.push(format!("a sweep takes what these are at work on: {under_way:?}"));
+        }
     }
 
     /// No other attempt acts at the same operation, or writes the same outside name.

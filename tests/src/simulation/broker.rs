@@ -2,7 +2,7 @@
 //! again when whoever had them died.
 
 use super::{
-    choices::At,
+    choices::{At, Focus},
     handing::REPLIES,
     schedule::{Happening, Simulation},
 };
@@ -83,14 +83,15 @@ impl Simulation<'_> {
         let Some(worker) = self.workers.iter().position(|it| it.id == row.routing_key) else { return };
         let control: Control = serde_json::from_str(&row.body).expect("a control message");
         let control = Arc::new(control);
-        if let Some(fault) = self.choices.fault("word lost", 12) {
+        let about_starts: &[Focus] = if matches!(&*control, Control::Go { .. }) { &[Focus::Starts] } else { &[] };
+        if let Some(fault) = self.choices.fault_at(about_starts, "word lost", 12) {
             self.say(|| format!("fault {fault}: a word is lost: {control:?}"));
             return;
         }
         // The queue is the process's own: what comes to a dead one is lost.
         let process = self.workers[worker].process;
         self.soon(Happening::Word(worker, process, control.clone()));
-        if let Some(fault) = self.choices.fault("word twice", 20) {
+        if let Some(fault) = self.choices.fault_at(about_starts, "word twice", 20) {
             self.say(|| format!("fault {fault}: a word comes twice"));
             self.soon(Happening::Word(worker, process, control));
         }

@@ -18,6 +18,23 @@ pub(super) enum At {
     Fault,
 }
 
+/// Where in the life of steps most goes wrong in a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Focus {
+    /// Nowhere more than anywhere else.
+    Nowhere,
+    /// While an object is committed: it may or may not count.
+    Commits,
+    /// While data is copied, which takes long.
+    Copies,
+    /// Between the message of a short step and its report.
+    ShortSteps,
+    /// Between the message of a long step and the word that it may start.
+    Starts,
+    /// While something is undone, or it is looked whether it must be.
+    Undos,
+}
+
 /// The decisions of one schedule.
 #[derive(Debug)]
 pub(super) struct Choices {
@@ -32,6 +49,7 @@ pub(super) struct Choices {
     slow: bool,
     /// Whether only a few kinds of faults happen in this schedule, and those often.
     swarm: bool,
+    focus: Focus,
 }
 
 impl Choices {
@@ -45,6 +63,14 @@ impl Choices {
             without,
             slow: mix(seed).is_multiple_of(3),
             swarm: mix(seed ^ 0x5377_6172).is_multiple_of(2),
+            focus: match mix(seed ^ 0x466F_6375) % 10 {
+                0 => Focus::Commits,
+                1 => Focus::Copies,
+                2 => Focus::ShortSteps,
+                3 => Focus::Starts,
+                4 => Focus::Undos,
+                _ => Focus::Nowhere,
+            },
         }
     }
 
@@ -80,12 +106,29 @@ impl Choices {
             (true, _) | (false, 1) => return None,
             (false, _) => n,
         };
+        self.one_fault_in(often)
+    }
+
+    fn one_fault_in(&mut self, often: u64) -> Option<u32> {
         if self.budget == 0 || !self.one_in(At::Fault, often) {
             return None;
         }
         self.budget -= 1;
         self.faults += 1;
         (!self.without.contains(&self.faults)).then_some(self.faults)
+    }
+
+    /// The same, and in a schedule about this part of the life of steps it happens there, eight times as often.
+    pub(super) fn fault_at(&mut self, here: &[Focus], kind: &str, n: u64) -> Option<u32> {
+        if !here.contains(&self.focus) {
+            return self.fault(kind, n);
+        }
+        self.one_fault_in(n.div_ceil(8))
+    }
+
+    /// Whether the schedule is about this part of the life of steps.
+    pub(super) fn is_about(&self, focus: Focus) -> bool {
+        self.focus == focus
     }
 
     /// Mostly short, sometimes long, microseconds.

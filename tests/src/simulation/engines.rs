@@ -24,6 +24,7 @@ use longshore_schema::{
 };
 use std::sync::Arc;
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 /// Between two ticks that find nothing.
 const IDLE_US: i64 = 3_000_000;
@@ -36,11 +37,13 @@ pub(super) struct Engine {
     pub(super) inbox: Vec<(u64, Item)>,
     /// What its journal remembers: gone with it.
     memory: Arc<Mutex<Memory>>,
+    /// Rows that the broker confirmed: the next transaction deletes them too.
+    confirmed: Vec<Uuid>,
 }
 
 impl Default for Engine {
     fn default() -> Engine {
-        Engine { alive: true, epoch: 0, inbox: vec![], memory: Arc::default() }
+        Engine { alive: true, epoch: 0, inbox: vec![], memory: Arc::default(), confirmed: vec![] }
     }
 }
 
@@ -112,18 +115,26 @@ impl Simulation<'_> {
     /// One transaction, what is checked after it, and what is handed over.
     async fn write(&mut self, engine: usize, items: &[Item]) -> Result<(), Failed> {
         let memory = self.engines[engine].memory.clone();
-        let written = journal::write(&self.place.database, &memory, self.config, items.to_vec(), vec![]).await;
-        let Written { absorbed, outbox, passing, now: _ } = written?;
+        let confirmed = std::mem::take(&mut self.engines[engine].confirmed);
+        let written = journal::write(&self.place.database, &memory, self.config, items.to_vec(), confirmed.clone()).await;
+        let Written { absorbed, outbox, passing, now: _ } = match written {
+            Ok(written) => written,
+            Err(failed) => {
+                self.engines[engine].confirmed.extend(confirmed);
+                return Err(failed);
+            }
+        };
         self.commits += 1;
         self.say(|| format!("engine {engine} commits {}", items.iter().map(told).collect::<Vec<_>>().join(", ")));
-        self.observe(items, &absorbed, &outbox);
+        self.observe(items, &absorbed, &outbox, &passing);
         self.check_commit();
+        if let Some(fault) = self.choices.fault("answer lost", 40) {
+            self.say(|| format!("fault {fault}: the answer to the commit is lost"));
+            self.engines[engine].memory = Arc::default();
+            self.engines[engine].confirmed.extend(confirmed);
+            return Err(Failed::Database(sea_orm::DbErr::Custom("the answer to the commit is lost".into())));
+        }
         if !(outbox.is_empty() && passing.is_empty()) {
-            if let Some(fault) = self.choices.fault("answer lost", 40) {
-                self.say(|| format!("fault {fault}: the answer to the commit is lost"));
-                self.engines[engine].memory = Arc::default();
-                return Err(Failed::Database(sea_orm::DbErr::Custom("the answer to the commit is lost".into())));
-            }
             if let Some(fault) = self.choices.fault("death after commit", 40) {
                 self.engine_dies(engine, &format!("fault {fault}: engine {engine} dies after its commit"));
                 return Ok(());
@@ -152,6 +163,7 @@ impl Simulation<'_> {
         it.alive = false;
         it.epoch += 1;
         it.inbox.clear();
+        it.confirmed.clear();
         it.memory = Arc::default();
         let back: Vec<u64> =
             self.broker.unsettled.iter().filter(|(_, (owner, _))| *owner == engine).map(|(delivery, _)| *delivery).collect();
@@ -194,12 +206,17 @@ impl Simulation<'_> {
                 self.engine_dies(engine, &format!("fault {fault}: engine {engine} dies while it publishes"));
             }
         }
-        if !settled.is_empty() {
-            self.soon(Happening::Delete(engine, epoch, settled));
+        if !settled.is_empty() && self.lives(engine, epoch) {
+            self.engines[engine].confirmed.extend(settled);
+            self.soon(Happening::Delete(engine, epoch));
         }
     }
 
-    pub(super) async fn delete(&mut self, engine: usize, rows: Vec<uuid::Uuid>) -> anyhow::Result<()> {
+    pub(super) async fn delete(&mut self, engine: usize) -> anyhow::Result<()> {
+        let rows = std::mem::take(&mut self.engines[engine].confirmed);
+        if rows.is_empty() {
+            return Ok(());
+        }
         if let Some(fault) = self.choices.fault("death before delete", 80) {
             self.engine_dies(engine, &format!("fault {fault}: engine {engine} dies before it deletes what it published"));
             return Ok(());

@@ -13,6 +13,10 @@ use std::sync::Arc;
 pub(super) const REPLIES: &str = "replies";
 /// It asks again after this time without an answer, microseconds.
 const AGAIN_US: i64 = 60_000_000;
+/// After this time it looks again whether there is what it wants to ask for something about, microseconds.
+const LATER_US: i64 = 15_000_000;
+/// So often.
+const LOOKS: u32 = 5;
 
 /// One command.
 #[derive(Debug, Clone)]
@@ -20,6 +24,8 @@ pub(super) struct Ask {
     what: What,
     priority: u8,
     deadline_s: Option<u64>,
+    /// How often there was nothing yet that it could be about.
+    looked: u32,
     /// What was sent, once it was.
     pub(super) sent: Option<Arc<Command>>,
 }
@@ -27,10 +33,30 @@ pub(super) struct Ask {
 /// Of what kind. Numbers choose among what is known by then.
 #[derive(Debug, Clone, Copy)]
 enum What {
-    Backup { volume: u64, full: bool, wait: bool },
-    Create { from: u64, volume: u64, wait: bool },
-    Verify { object: u64 },
-    About { operation: u64, request: &'static str },
+    Backup {
+        volume: u64,
+        full: bool,
+        wait: bool,
+    },
+    Create {
+        from: u64,
+        volume: u64,
+        wait: bool,
+    },
+    Verify {
+        object: u64,
+    },
+    Sweep,
+    About {
+        operation: u64,
+        request: &'static str,
+    },
+    /// A request about something that is Ready.
+    Destroy {
+        made: u64,
+    },
+    /// At the end of a schedule: it is sent as it is.
+    AtLast,
 }
 
 impl Simulation<'_> {
@@ -41,13 +67,16 @@ impl Simulation<'_> {
         for which in 0..count {
             let mut pick = |n| self.choices.below(At::Plan, n);
             let (a, b, c) = (pick(64), pick(2), pick(4) > 0);
-            let what = match if which == 0 { 0 } else { pick(16) } {
-                0..5 => What::Backup { volume: a % 2, full: b == 0, wait: c },
-                5..8 => What::Create { from: a, volume: b, wait: c },
-                8 => What::Verify { object: a },
-                9..13 => What::About { operation: a, request: "destroy" },
-                13 | 14 => What::About { operation: a, request: "cancel" },
-                _ => What::About { operation: a, request: if c { "retry" } else { "abandon" } },
+            let what = match if which == 0 { 0 } else { pick(24) } {
+                0..7 => What::Backup { volume: a % 2, full: b == 0, wait: c },
+                7..12 => What::Create { from: a, volume: b, wait: c },
+                12 => What::Verify { object: a },
+                13 => What::Sweep,
+                14..16 => What::About { operation: a, request: "destroy" },
+                16..19 => What::Destroy { made: a },
+                19..22 => What::About { operation: a, request: "cancel" },
+                22 => What::About { operation: a, request: "abandon" },
+                _ => What::About { operation: a, request: "retry" },
             };
             let deadline_s = (pick(6) == 0).then(|| 5 + pick(60));
             let priority = pick(3) as u8;
@@ -56,7 +85,7 @@ impl Simulation<'_> {
                 1 => pick(5_000),
                 _ => pick(60_000),
             };
-            self.asks.push(Ask { what, priority, deadline_s, sent: None });
+            self.asks.push(Ask { what, priority, deadline_s, looked: 0, sent: None });
             if !options.without_commands.contains(&(which as usize)) {
                 self.after(at as i64 * 1000, Happening::Asks(which as usize));
             }
@@ -82,12 +111,19 @@ impl Simulation<'_> {
                 })
             }),
             What::Verify { object } => choose(&objects, object).map(|it| json!({"object": it, "deadline_s": ask.deadline_s})),
+            What::Sweep => Some(json!({"store": "main"})),
+            What::AtLast => None,
+            What::Destroy { made } => {
+                let made_of = |it: &&OperationId| self.known.told.get(it).is_some_and(|it| it.state == "ready");
+                let ready: Vec<OperationId> = known.iter().filter(made_of).copied().collect();
+                choose(&ready, made).map(|it| json!({"operation": it}))
+            }
             What::About { operation, request } => choose(&known, operation).map(|it| match request {
                 "abandon" => json!({"operation": it, "reason": "the simulation says so"}),
                 _ => json!({"operation": it}),
             }),
         };
-        let Some(body) = body else { return };
+        let Some(body) = body else { return self.asks_later(which) };
         let kind = match ask.what {
             What::Backup { volume, .. } => {
                 *self.world.sources.entry(format!("source{volume}")).or_default() += 1;
@@ -95,6 +131,8 @@ impl Simulation<'_> {
             }
             What::Create { .. } => "create-volume",
             What::Verify { .. } => "verify-object",
+            What::Sweep | What::AtLast => "sweep-store",
+            What::Destroy { .. } => "destroy",
             What::About { request, .. } => request,
         };
         let command = Arc::new(command(which, kind, ask.priority, without_nulls(body)));
@@ -109,6 +147,23 @@ impl Simulation<'_> {
 }
 
 impl Simulation<'_> {
+    /// There is nothing yet that it could be about.
+    fn asks_later(&mut self, which: usize) {
+        self.asks[which].looked += 1;
+        if self.asks[which].looked < LOOKS {
+            self.after(LATER_US, Happening::Asks(which));
+        }
+    }
+
+    /// A command at the end of a schedule. Its message id.
+    pub(super) fn asks_at_last(&mut self, kind: &str, body: Value) -> String {
+        let command = Arc::new(command(self.asks.len(), kind, 0, body));
+        self.say(|| format!("asked at last: {kind} {}", command.body));
+        self.asks.push(Ask { what: What::AtLast, priority: 0, deadline_s: None, looked: 0, sent: Some(command.clone()) });
+        self.soon(Happening::Inbound(Item::Command(command.clone()), false));
+        command.message_id.clone()
+    }
+
     /// The broker lost what answers it, or the command itself. Nobody asks again otherwise: what the broker has taken
     /// must not get lost.
     pub(super) fn will_ask_again(&mut self, which: usize) {

@@ -25,7 +25,11 @@ pub(super) const SIZE: u64 = 1 << 20;
 /// Extents of the store.
 pub(super) const EXTENT: u32 = 64 << 10;
 /// What a root takes.
-const ROOT_BYTES: u64 = 500;
+pub(super) const ROOT_BYTES: u64 = 500;
+/// What is booked for what an object has beside packs and root, and what it takes here.
+pub(super) const MARKER_BYTES: u64 = 1024;
+/// What is booked for a volume: `create_volume.rs`.
+pub(super) const VOLUME_BOOKED: u64 = SIZE + SIZE / 2048 + (1 << 20);
 
 /// One attempt's handler.
 #[derive(Debug, Clone)]
@@ -78,6 +82,11 @@ impl Job {
         }
     }
 
+    /// What a sweep removes.
+    pub(super) fn chosen(&self) -> Option<Chosen> {
+        (self.message.step == <sweep::Delete as Step>::NAME).then(|| read(&self.message.input))
+    }
+
     /// Does the next request.
     pub(super) fn advance(&mut self, world: &mut World, choices: &mut Choices) -> Advanced {
         self.done += 1;
@@ -108,6 +117,10 @@ impl Job {
             let earlier: Vec<_> = world.packs.iter().filter(|(id, _)| id.operation == step.operation).collect();
             self.sealed = earlier.iter().map(|(id, (bytes, _))| Sealed { id: (*id).clone(), bytes: *bytes }).collect();
             self.packs = earlier.iter().map(|(id, _)| (*id).clone()).collect();
+            if !self.late {
+                // Whoever put them, they are told of from here on.
+                world.late.packs.retain(|it| it.operation != step.operation);
+            }
             self.packs.retain(|_| !choices.one_in(At::Work, 3));
             let new = choices.below(At::Work, 3);
             self.left = if step.base.is_none() && self.packs.is_empty() { new + 1 } else { new };
@@ -133,7 +146,7 @@ impl Job {
                 return failed(code::RESERVATION_EXCEEDED, "the model wrote too much");
             }
             *put += bytes;
-            world.packs.insert(id.clone(), (bytes, world.now));
+            world.put_pack(id.clone(), bytes, self.late);
             self.packs.insert(id.clone());
             self.sealed.push(Sealed { id, bytes });
             return None;
@@ -142,7 +155,7 @@ impl Job {
         let manifest = Manifest { packs: self.packs.union(&self.kept).cloned().collect(), content: self.content };
         match world.roots.get(&(step.operation, attempt)) {
             None => {
-                world.roots.insert((step.operation, attempt), (manifest, world.now));
+                world.put_root(step.operation, attempt, manifest, self.late);
                 return None;
             }
             // It was done before, and says the same; or the volume has changed since.
@@ -186,7 +199,7 @@ impl Job {
             2 if world.aborted.contains_key(&step.operation) => failed(code::OPERATION_WRONG_STATE, "it was aborted"),
             2 => world.read(step.operation, &copied.root).err().and_then(|missing| failed(code::OBJECT_MISSING, missing)),
             3 => {
-                world.ready.entry(step.operation).or_insert((copied.root, world.now));
+                world.put_ready(step.operation, copied.root, self.late);
                 None
             }
             _ => match committed {
@@ -222,6 +235,7 @@ impl Job {
     fn discard(&mut self, world: &mut World) -> Advanced {
         let step: object::Discard = read(&self.message.args);
         match self.done {
+            _ if self.bug == Some(Bug::KeepDiscarded) => done(()),
             1 if world.committed(step.operation).is_some() => failed(code::OPERATION_WRONG_STATE, "it is committed"),
             1 => None,
             2 => {
@@ -282,8 +296,7 @@ impl Job {
         let attempt = self.message.attempt.n;
         match self.done {
             1 => {
-                let file = world.file(None);
-                world.drafts.insert((step.operation, attempt), file);
+                world.put_draft(step.operation, attempt, self.late);
                 None
             }
             2 => {
@@ -307,7 +320,9 @@ impl Job {
             return failed(code::VOLUME_MISSING, "the draft isn't there");
         };
         if self.done == 1 {
-            world.volumes.entry(step.volume).or_insert(draft);
+            if !world.volumes.contains_key(&step.volume) || self.bug == Some(Bug::OverwriteVolumes) {
+                world.link(step.volume, draft, self.late);
+            }
             return None;
         }
         match world.volumes.get(&step.volume) {
@@ -335,8 +350,8 @@ impl Job {
             Some(identity) => identity.id == found.inode.to_string(),
             None => world.drafts.iter().any(|((id, _), draft)| *id == step.operation && draft.inode == found.inode),
         });
-        if self.done == 1 && ours {
-            world.volumes.remove(&step.volume);
+        if self.done == 1 && ours && self.bug != Some(Bug::KeepVolumes) {
+            world.remove_volume(&step.volume);
             return None;
         }
         done(())
@@ -361,6 +376,9 @@ impl Job {
 
     fn delete(&mut self, world: &mut World) -> Advanced {
         let chosen: Chosen = read(&self.message.input);
+        if self.bug == Some(Bug::SweepRemovesNothing) {
+            return done(Deleted { keys: 0 });
+        }
         for operation in &chosen.objects {
             if world.committed(*operation).is_some() {
                 return failed(code::OPERATION_WRONG_STATE, "it is committed: only its own destroy removes it");

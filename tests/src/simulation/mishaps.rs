@@ -2,32 +2,38 @@
 //! effect late.
 
 use super::{
-    choices::At,
+    choices::{At, Focus},
     engines::step,
     job::Job,
     schedule::{Happening, Simulation},
     setup::{WORKERS, announcement},
-    workers::{Phase, is_long},
+    workers::{Phase, is_long, parts},
 };
 use longshore_schema::wire::Report;
 use std::sync::Arc;
 
 impl Simulation<'_> {
+    /// Which parts of the life of a step an attempt in hand is in.
+    pub(super) fn parts_of(&self, worker: usize, hand: u64) -> Vec<Focus> {
+        self.workers[worker].hands.get(&hand).map(parts).unwrap_or_default()
+    }
+
     /// A process may die, stand still, or lose its connection.
-    pub(super) fn something_happens_to(&mut self, worker: usize) -> bool {
-        if let Some(fault) = self.choices.fault("worker death", 60) {
+    pub(super) fn something_happens_to(&mut self, worker: usize, hand: u64) -> bool {
+        let here = self.parts_of(worker, hand);
+        if let Some(fault) = self.choices.fault_at(&here, "worker death", 60) {
             self.say(|| format!("fault {fault}: {} dies", WORKERS[worker]));
             self.worker_dies(worker);
             return true;
         }
-        if let Some(fault) = self.choices.fault("stall", 60) {
+        if let Some(fault) = self.choices.fault_at(&here, "stall", 60) {
             let ms = 1_000 + self.choices.below(At::Delay, 90_000) as i64;
             self.say(|| format!("fault {fault}: {} stands still for {ms} ms", WORKERS[worker]));
             self.workers[worker].stalled_until = self.now + ms * 1000;
             if self.choices.one_in(At::Fault, 2) {
                 self.is_given_up_by_the_broker(worker, ms * 1000);
             }
-        } else if let Some(fault) = self.choices.fault("link lost", 80) {
+        } else if let Some(fault) = self.choices.fault_at(&here, "link lost", 80) {
             self.say(|| format!("fault {fault}: {} loses its connection", WORKERS[worker]));
             self.link_lost(worker);
         }
@@ -60,12 +66,13 @@ impl Simulation<'_> {
     }
 
     /// What a stopped handler had begun may still take effect, much later.
-    pub(super) fn leave_late(&mut self, job: &Job) {
-        if let Some(fault) = self.choices.fault("late effect", 4) {
+    pub(super) fn leave_late(&mut self, job: &Job, here: &[Focus]) {
+        if let Some(fault) = self.choices.fault_at(here, "late effect", 4) {
             self.say(|| format!("fault {fault}: what {} had begun takes effect later", step(&job.message.attempt)));
             let mut late = job.clone();
             late.late = true;
-            let delay = 1_000 * self.choices.below(At::Delay, 90_000) as i64;
+            let longest = if self.choices.one_in(At::Delay, 3) { 600_000 } else { 90_000 };
+            let delay = 1_000 * self.choices.below(At::Delay, longest) as i64;
             self.after(delay, Happening::Late(Box::new(late)));
         }
     }
@@ -74,7 +81,6 @@ impl Simulation<'_> {
     pub(super) fn late(&mut self, job: &mut Job) {
         self.say(|| format!("late: {} of {}", job.message.step, step(&job.message.attempt)));
         let _ = job.advance(&mut self.world, &mut self.choices);
-        self.late_wrote = true;
     }
 
     /// Short steps stop, what waits is given back; long steps go on.
@@ -105,7 +111,7 @@ impl Simulation<'_> {
         it.sent.clear();
         for hand in std::mem::take(&mut it.hands).into_values() {
             if hand.phase == Phase::Running {
-                self.leave_late(&hand.job);
+                self.leave_late(&hand.job, &parts(&hand));
             }
             if !hand.settled {
                 self.soon(Happening::Step(hand.message, true, hand.expires));

@@ -14,6 +14,14 @@ pub enum Bug {
     ForgetRefusal,
     /// A worker starts steps however late it is.
     IgnoreStartBefore,
+    /// The undo of a copy leaves everything.
+    KeepDiscarded,
+    /// The undo of a volume leaves it.
+    KeepVolumes,
+    /// A volume takes the name of another one.
+    OverwriteVolumes,
+    /// A sweep says that it removed everything.
+    SweepRemovesNothing,
     /// The undo of a commit leaves nothing that stops a late one.
     UnlinkForgets,
     /// The engine is mutated.
@@ -25,16 +33,32 @@ pub const ALL: &[Bug] = &[
     Bug::AckBeforeCommit,
     Bug::DeleteUnconfirmed,
     Bug::IgnoreStartBefore,
+    Bug::KeepDiscarded,
+    Bug::KeepVolumes,
+    Bug::OverwriteVolumes,
+    Bug::SweepRemovesNothing,
     Bug::Engine(Mutant::AcceptStaleReports),
+    Bug::Engine(Mutant::BookHalfOfPacks),
+    Bug::Engine(Mutant::BookNothingThatIsReady),
     Bug::Engine(Mutant::CancelWithoutProbe),
     Bug::Engine(Mutant::CondemnUsedPacks),
     Bug::Engine(Mutant::DoCommandsAgain),
     Bug::Engine(Mutant::ForgetInheritedUses),
+    Bug::Engine(Mutant::HideFailures),
     Bug::Engine(Mutant::HoldWhatGoes),
+    Bug::Engine(Mutant::IgnoreAbandons),
+    Bug::Engine(Mutant::IgnoreCancels),
+    Bug::Engine(Mutant::IgnoreDeadlines),
+    Bug::Engine(Mutant::IgnoreDestroys),
+    Bug::Engine(Mutant::IgnoreRetries),
     Bug::Engine(Mutant::KeepClaims),
+    Bug::Engine(Mutant::KeepFailedPacks),
+    Bug::Engine(Mutant::LoseRenewals),
     Bug::Engine(Mutant::NoClock),
+    Bug::Engine(Mutant::NoSweeps),
     Bug::Engine(Mutant::RegrantClaims),
     Bug::Engine(Mutant::ReleaseByCounter),
+    Bug::Engine(Mutant::SweepUnderWay),
     Bug::Engine(Mutant::UndoBeforeLeaseEnd),
     Bug::Engine(Mutant::UndoOnlyFinished),
 ];
@@ -49,9 +73,15 @@ impl Bug {
     pub(super) fn in_engine(self) -> Option<Mutant> {
         match self {
             Bug::Engine(mutant) => Some(mutant),
-            Bug::AckBeforeCommit | Bug::DeleteUnconfirmed | Bug::ForgetRefusal | Bug::IgnoreStartBefore | Bug::UnlinkForgets => {
-                None
-            }
+            Bug::AckBeforeCommit
+            | Bug::DeleteUnconfirmed
+            | Bug::ForgetRefusal
+            | Bug::IgnoreStartBefore
+            | Bug::KeepDiscarded
+            | Bug::KeepVolumes
+            | Bug::OverwriteVolumes
+            | Bug::SweepRemovesNothing
+            | Bug::UnlinkForgets => None,
         }
     }
 }

@@ -4,10 +4,11 @@
 use super::{
     broker::Broker,
     choices::{At, Choices},
+    closing::Closing,
     engines::Engine,
     handing::Ask,
     mutants::Bug,
-    setup::{Place, START, WORKERS},
+    setup::{GRACE_S, Place, SHORT_GRACE_S, START, WORKERS},
     workers::Worker,
     world::World,
 };
@@ -77,8 +78,8 @@ pub(super) enum Happening {
     Absorb(usize, u32),
     /// An engine's relay publishes.
     Publish(usize, u32, Vec<outbox::Model>, Vec<outbox::Model>),
-    /// An engine's relay deletes what was confirmed.
-    Delete(usize, u32, Vec<uuid::Uuid>),
+    /// An engine's relay deletes what was confirmed, if no transaction did.
+    Delete(usize, u32),
     /// An engine acknowledges.
     Ack(usize, u32, Vec<u64>),
     /// An engine's clock ticks.
@@ -126,13 +127,12 @@ pub(super) struct Simulation<'p> {
     pub(super) workers: Vec<Worker>,
     pub(super) broker: Broker,
     pub(super) world: World,
-    pub(super) known: super::check::Known,
+    pub(super) known: super::told::Known,
+    pub(super) closing: Closing,
     pub(super) wrong: Vec<String>,
     pub(super) trace: Option<Vec<String>>,
     pub(super) names: BTreeMap<OperationId, String>,
     pub(super) commits: u32,
-    /// Something took effect after its lease: it may have left what has its attempt's name.
-    pub(super) late_wrote: bool,
 }
 
 /// Runs one schedule.
@@ -182,11 +182,11 @@ impl<'p> Simulation<'p> {
             broker: Broker::default(),
             world: World::default(),
             known: Default::default(),
+            closing: Closing::Never,
             wrong: vec![],
             trace,
             names: BTreeMap::new(),
             commits: 0,
-            late_wrote: false,
         }
     }
 
@@ -194,8 +194,12 @@ impl<'p> Simulation<'p> {
         longshore_engine::mutant::set(self.bug.and_then(Bug::in_engine));
         // Between one and four of the largest things fit.
         let [store, pool] = [1, 1].map(|least: u64| least + self.choices.below(At::Plan, 4));
-        self.place.empty(store * 2_400_000, pool * 2_200_000)?;
+        let grace_s = if self.choices.one_in(At::Plan, 2) { SHORT_GRACE_S } else { GRACE_S };
+        self.place.empty(store * 2_400_000, pool * 2_200_000, grace_s)?;
         self.ask_for(options);
+        if self.choices.one_in(At::Plan, 2) {
+            self.closing = Closing::Planned;
+        }
         let (mut faults, mut since) = (0, 0);
         loop {
             if self.choices.faults() != faults {
@@ -209,7 +213,12 @@ impl<'p> Simulation<'p> {
             if !self.wrong.is_empty() {
                 return Ok(());
             }
-            let Some(((at, _), happening)) = self.happenings.pop_first() else { break };
+            let Some(((at, _), happening)) = self.happenings.pop_first() else {
+                if self.close() {
+                    continue;
+                }
+                break;
+            };
             self.now = self.now.max(at);
             self.world.now = self.now;
             self.place.clock.store(self.now, Relaxed);
@@ -235,7 +244,7 @@ impl<'p> Simulation<'p> {
             Happening::Inbound(item, again) => self.arrives(item, again),
             Happening::Absorb(engine, epoch) if self.lives(engine, epoch) => self.absorb(engine).await,
             Happening::Publish(engine, epoch, rows, passing) if self.lives(engine, epoch) => self.publish(engine, rows, passing),
-            Happening::Delete(engine, epoch, rows) if self.lives(engine, epoch) => self.delete(engine, rows).await?,
+            Happening::Delete(engine, epoch) if self.lives(engine, epoch) => self.delete(engine).await?,
             Happening::Ack(engine, epoch, deliveries) if self.lives(engine, epoch) => self.ack(engine, deliveries),
             Happening::Tick => self.tick().await?,
             Happening::EngineStarts(engine) => self.engines[engine].alive = true,

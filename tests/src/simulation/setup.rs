@@ -22,8 +22,10 @@ use std::sync::{
 pub(super) const START: i64 = 1_800_000_000_000_000;
 /// The workers' ids.
 pub(super) const WORKERS: [&str; 2] = ["w0", "w1"];
-/// Seconds that a pack stays after its last use.
+/// Seconds that a pack stays after its last use, and what nobody knows of.
 pub(super) const GRACE_S: i64 = 120;
+/// The same in half of all schedules: what is under way is soon old.
+pub(super) const SHORT_GRACE_S: i64 = 2;
 
 const SITE: &str = r#"
 [[zone]]
@@ -100,7 +102,7 @@ impl Place {
     }
 
     /// Forgets the last schedule, and sets how much fits.
-    pub(super) fn empty(&self, store: u64, pool: u64) -> Result<()> {
+    pub(super) fn empty(&self, store: u64, pool: u64, grace_s: i64) -> Result<()> {
         self.clock.store(START, Relaxed);
         let mut statements = vec!["BEGIN".to_owned()];
         statements.extend(FILLED.iter().map(|it| format!("DELETE FROM {it}")));
@@ -109,6 +111,8 @@ impl Place {
                 "UPDATE place SET reserved = 0, used = 0, promised = 0, version = 0, total = {total} WHERE role = '{role}'"
             ));
         }
+        let graced = format!("UPDATE place SET definition = json_set(definition, '$.grace_s', {grace_s}) WHERE role = 'store'");
+        statements.push(graced);
         statements.push("COMMIT".to_owned());
         Ok(self.sqlite.run(&statements)?)
     }

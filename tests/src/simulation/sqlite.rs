@@ -3,6 +3,7 @@
 //! one's own is its mock: its proxy doesn't build beside sqlx's SQLite (2.0.4).
 
 use super::columns::{self, Kind};
+use longshore_schema::ids::OperationId;
 use rusqlite::{
     Connection,
     config::DbConfig,
@@ -15,12 +16,13 @@ use sea_orm::{
 };
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     error::Error,
     fmt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use uuid::Uuid;
 
 /// Prepared statements: more than there are.
 const PREPARED: usize = 1000;
@@ -70,6 +72,28 @@ impl Sqlite {
             numbers.iter_mut().enumerate().try_for_each(|(n, it)| row.get(n).map(|found| *it = found))?;
             Ok(numbers)
         })
+    }
+
+    /// A sum for each operation: rows of an id and a number.
+    pub(super) fn sums(&self, sql: &str) -> rusqlite::Result<BTreeMap<Uuid, u64>> {
+        let open = self.lock();
+        let mut prepared = open.connection.prepare_cached(sql)?;
+        let mut rows = prepared.raw_query();
+        let mut sums = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let id: Vec<u8> = row.get(0)?;
+            sums.insert(Uuid::from_slice(&id).unwrap_or_default(), row.get::<_, i64>(1)?.unsigned_abs());
+        }
+        Ok(sums)
+    }
+
+    /// Whether a step of an operation waits for room in its queue.
+    pub(super) fn waits_to_be_sent(&self, operation: OperationId) -> bool {
+        let sql = "SELECT count(*) FROM step WHERE operation_id = ? AND state = 'sent' AND start_before IS NULL";
+        let open = self.lock();
+        let prepared = open.connection.prepare_cached(sql);
+        let count = prepared.and_then(|mut it| it.query_row([operation.0.as_bytes().as_slice()], |row| row.get::<_, i64>(0)));
+        count.expect("a number") > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -148,19 +172,25 @@ impl MockDatabaseTrait for Sqlite {
 
 fn failed(error: rusqlite::Error) -> DbErr {
     let text = error.to_string();
-    DbErr::Query(match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::ConstraintViolation) => RuntimeErr::SqlxError(Arc::new(Unmet(text).into())),
+    DbErr::Query(match error.sqlite_error() {
+        Some(code) if code.code == rusqlite::ErrorCode::ConstraintViolation => {
+            RuntimeErr::SqlxError(Arc::new(Unmet { text, code: code.extended_code }.into()))
+        }
         _ => RuntimeErr::Internal(text),
     })
 }
 
 /// A constraint that isn't met. The engine knows a conflict by its code, and only errors of sqlx have one.
 #[derive(Debug)]
-struct Unmet(String);
+struct Unmet {
+    text: String,
+    /// SQLite's extended result code.
+    code: i32,
+}
 
 impl fmt::Display for Unmet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -168,11 +198,13 @@ impl Error for Unmet {}
 
 impl DatabaseError for Unmet {
     fn message(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     fn code(&self) -> Option<Cow<'_, str>> {
-        Some("40001".into())
+        // A key that is there: sea-orm says so by the driver's own type of errors, so here it is said by a code of a conflict.
+        let unique = [rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY, rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE];
+        Some(if unique.contains(&self.code) { "40001".into() } else { self.code.to_string().into() })
     }
 
     fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {

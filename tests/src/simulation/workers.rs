@@ -2,7 +2,7 @@
 //! its own `fate`. What they do about it is in `acting`, what they say in `reports`, what they are told in `words`.
 
 use super::{
-    choices::At,
+    choices::{At, Focus},
     job::Job,
     schedule::{Happening, Simulation},
     setup::WORKERS,
@@ -10,8 +10,11 @@ use super::{
 use longshore_schema::{
     fault::Fault,
     ids::OperationId,
-    step::{Attempt, Pace, StepMessage},
-    steps::object::Sealed,
+    step::{Attempt, Pace, Step, StepMessage, Way},
+    steps::{
+        object::{Commit, Copy, Sealed},
+        volume::Write,
+    },
     wire::{Outcome, Report},
 };
 use longshore_workers::fate::{self, Fate, Meaning};
@@ -94,6 +97,27 @@ pub(super) fn lease_us(message: &StepMessage) -> i64 {
         Pace::Short { bound_s } => i64::from(bound_s) * 1_000_000,
         Pace::Long { lease_s } => i64::from(lease_s) * 1_000_000,
     }
+}
+
+/// Which parts of the life of a step an attempt in hand is in.
+pub(super) fn parts(hand: &Hand) -> Vec<Focus> {
+    let message = &hand.message;
+    let mut parts = vec![];
+    if message.attempt.way != Way::Do {
+        parts.push(Focus::Undos);
+    } else if hand.phase == Phase::Running {
+        match message.step.as_str() {
+            Commit::NAME => parts.push(Focus::Commits),
+            Copy::NAME | Write::NAME => parts.push(Focus::Copies),
+            _ => (),
+        }
+    }
+    match is_long(message) {
+        true if hand.phase != Phase::Running => parts.push(Focus::Starts),
+        true => (),
+        false => parts.push(Focus::ShortSteps),
+    }
+    parts
 }
 
 pub(super) fn is_long(message: &StepMessage) -> bool {

@@ -1,12 +1,13 @@
 //! The world outside, as far as steps touch it: one store and one pool. Everything that happens to it is one
 //! atomic change, and each is checked: nothing that somebody still needs goes away.
 
+use super::job::{MARKER_BYTES, ROOT_BYTES, SIZE};
 use longshore_schema::{
     ids::{OperationId, PackId},
     step::Attempt,
     steps::object::Root,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 /// What a root says.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,12 +23,33 @@ pub(super) struct Manifest {
 pub(super) struct File {
     /// Tells it from all others.
     pub(super) inode: u64,
+    /// Who makes it.
+    pub(super) owner: OperationId,
     /// What it holds; `None` while it is being written.
     pub(super) content: Option<u64>,
 }
 
 /// Where and since when something is in the store.
 pub(super) type Written = i64;
+
+/// A volume that everybody was told to be there.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Kept {
+    /// Its name.
+    pub(super) volume: String,
+    /// Its file.
+    pub(super) inode: u64,
+}
+
+/// What was written by those who had lost their lease: nobody knows of it, and nothing is booked for it.
+#[derive(Debug, Default)]
+pub(super) struct Late {
+    pub(super) packs: BTreeSet<PackId>,
+    pub(super) roots: BTreeSet<(OperationId, u32)>,
+    pub(super) ready: BTreeSet<OperationId>,
+    /// Inodes.
+    pub(super) files: BTreeSet<u64>,
+}
 
 /// Store and pool.
 #[derive(Debug, Default)]
@@ -50,8 +72,14 @@ pub(super) struct World {
     pub(super) sources: BTreeMap<String, u64>,
     /// Objects that must stay readable, by what the engine committed last.
     pub(super) precious: BTreeMap<OperationId, Root>,
+    /// Volumes that must stay, by the operations that made them.
+    pub(super) kept: BTreeMap<OperationId, Kept>,
     /// Operations whose destruction was asked for, or that were abandoned.
     pub(super) given_up: BTreeSet<OperationId>,
+    /// Those that were abandoned.
+    pub(super) abandoned: BTreeSet<OperationId>,
+    /// What came late.
+    pub(super) late: Late,
     /// Operations that were Ready once.
     pub(super) were_ready: BTreeSet<OperationId>,
     /// Bytes put into packs by each operation.
@@ -80,21 +108,103 @@ impl World {
         }
     }
 
-    /// A new file.
-    pub(super) fn file(&mut self, content: Option<u64>) -> File {
+    /// It needn't stay any more.
+    pub(super) fn gives_up(&mut self, operation: OperationId) {
+        self.given_up.insert(operation);
+        self.precious.remove(&operation);
+        self.kept.remove(&operation);
+    }
+
+    /// Its volume needn't stay any more. Whether it had to.
+    pub(super) fn loses(&mut self, operation: OperationId) -> bool {
+        self.kept.remove(&operation).is_some()
+    }
+
+    /// A new draft, in place of those of earlier attempts. `late`: its writer has no lease any more.
+    pub(super) fn put_draft(&mut self, operation: OperationId, attempt: u32, late: bool) {
+        self.drafts.retain(|(id, n), _| *id != operation || *n >= attempt);
         self.inodes += 1;
-        File { inode: self.inodes, content }
+        let file = File { inode: self.inodes, owner: operation, content: None };
+        if late {
+            self.late.files.insert(file.inode);
+        }
+        self.drafts.insert((operation, attempt), file);
+    }
+
+    /// A draft gets its name.
+    pub(super) fn link(&mut self, volume: String, file: File, late: bool) {
+        if late {
+            self.late.files.insert(file.inode);
+        }
+        self.volumes.insert(volume, file);
+        self.check_kept("a volume was published");
+    }
+
+    /// Removes a volume.
+    pub(super) fn remove_volume(&mut self, volume: &str) {
+        self.volumes.remove(volume);
+        self.check_kept("a volume was removed");
+    }
+
+    /// A pack is put.
+    pub(super) fn put_pack(&mut self, id: PackId, bytes: u64, late: bool) {
+        if late {
+            self.late.packs.insert(id.clone());
+        }
+        self.packs.insert(id, (bytes, self.now));
+    }
+
+    /// A root is put.
+    pub(super) fn put_root(&mut self, operation: OperationId, attempt: u32, manifest: Manifest, late: bool) {
+        if late {
+            self.late.roots.insert((operation, attempt));
+        }
+        self.roots.insert((operation, attempt), (manifest, self.now));
+    }
+
+    /// `ready` is put, if there is none.
+    pub(super) fn put_ready(&mut self, operation: OperationId, root: Root, late: bool) {
+        if let Entry::Vacant(vacant) = self.ready.entry(operation) {
+            vacant.insert((root, self.now));
+            if late {
+                self.late.ready.insert(operation);
+            }
+        }
+    }
+
+    /// What each operation has in a place, in bytes, but for what came late. One root of each counts: those of attempts that came
+    /// to nothing are small, and go with the object.
+    pub(super) fn takes(&self) -> BTreeMap<OperationId, u64> {
+        let mut takes = BTreeMap::<OperationId, u64>::new();
+        for (id, (bytes, _)) in self.packs.iter().filter(|(id, _)| !self.late.packs.contains(id)) {
+            *takes.entry(id.operation).or_default() += bytes;
+        }
+        let with_root: BTreeSet<_> = self.roots.keys().filter(|it| !self.late.roots.contains(it)).map(|it| it.0).collect();
+        for id in with_root {
+            *takes.entry(id).or_default() += ROOT_BYTES;
+        }
+        for id in self.ready.keys().filter(|it| !self.late.ready.contains(it)) {
+            *takes.entry(*id).or_default() += MARKER_BYTES;
+        }
+        let files = self.drafts.values().chain(self.volumes.values());
+        let files: BTreeMap<u64, OperationId> = files.map(|it| (it.inode, it.owner)).collect();
+        for (_, id) in files.iter().filter(|(inode, _)| !self.late.files.contains(inode)) {
+            *takes.entry(*id).or_default() += SIZE;
+        }
+        takes
     }
 
     /// Removes a pack.
     pub(super) fn remove_pack(&mut self, pack: &PackId) {
         self.packs.remove(pack);
+        self.late.packs.remove(pack);
         self.check_precious("a pack was removed");
     }
 
     /// Removes a root.
     pub(super) fn remove_root(&mut self, operation: OperationId, attempt: u32) {
         self.roots.remove(&(operation, attempt));
+        self.late.roots.remove(&(operation, attempt));
         self.check_precious("a root was removed");
     }
 
@@ -105,9 +215,10 @@ impl World {
         self.check_precious("an aborted was written");
     }
 
-    /// An object that counts goes only if that was asked for.
+    /// An object that counts goes only if that was asked for. One that a late commit made to count may go: a probe that came
+    /// between said that there is none.
     fn check_not_undone(&mut self, operation: OperationId) {
-        let counted = self.committed(operation).is_some();
+        let counted = self.committed(operation).is_some() && !self.late.ready.contains(&operation);
         if counted && !self.were_ready.contains(&operation) && !self.given_up.contains(&operation) {
             self.wrong.push(format!("the committed object {operation} was undone"));
         }
@@ -117,7 +228,17 @@ impl World {
     pub(super) fn remove_ready(&mut self, operation: OperationId) {
         self.check_not_undone(operation);
         self.ready.remove(&operation);
+        self.late.ready.remove(&operation);
         self.check_precious("a ready was removed");
+    }
+
+    /// Every volume that must stay is there, and is the one that it was.
+    pub(super) fn check_kept(&mut self, after: &str) {
+        for (operation, kept) in &self.kept {
+            if self.volumes.get(&kept.volume).is_none_or(|it| it.inode != kept.inode) {
+                self.wrong.push(format!("volume {} of {operation} is Ready and not there: {after}", kept.volume));
+            }
+        }
     }
 
     /// Every object that must be readable is.

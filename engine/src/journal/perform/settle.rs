@@ -38,6 +38,7 @@ impl Unit<'_> {
         for held in self.reservations(id).await? {
             // A store keeps the root beside the packs; a pool keeps the volume at its booked size.
             let used = Ord::min(root_bytes.unwrap_or(held.bytes_reserved), held.bytes_reserved);
+            let used = if mutant::is(Mutant::BookNothingThatIsReady) { 0 } else { used };
             self.ledger.adjust(self.tx, held.place_id, -held.bytes_reserved, used, -held.physical).await?;
             self.settle_reservation(&held, used).await?;
         }
@@ -61,7 +62,7 @@ impl Unit<'_> {
         }
         if was_ready || !abandoned.is_empty() {
             packs::drop_uses(self.tx, self.now, id, None).await?;
-        } else {
+        } else if !mutant::is(Mutant::KeepFailedPacks) {
             packs::forget_all_of(self.tx, &mut self.ledger, id).await?;
         }
         self.stop_waiting(id);

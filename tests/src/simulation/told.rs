@@ -1,0 +1,291 @@
+//! What the control plane is told, by answers and events alone, and that it comes true. Nothing here asks the engine's tables
+//! whether they think so.
+
+use super::{
+    schedule::Simulation,
+    world::{File, Kept},
+};
+use longshore_engine::journal::{Absorbed, Item};
+use longshore_schema::step::Step as _;
+use longshore_schema::{
+    fault::code,
+    ids::OperationId,
+    step::{StepMessage, Way},
+    steps::object::{Commit, Root},
+    tables::outbox,
+    wire::{CloudEvent, EventData, Reply, names},
+};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the outside was told by what was committed.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// In the order of their acceptance.
+    pub(super) accepted: Vec<OperationId>,
+    /// By message id.
+    pub(super) replies: BTreeMap<String, Reply>,
+    /// Message ids of commands whose answer arrived.
+    pub(super) heard: BTreeSet<String>,
+    /// Of each operation.
+    pub(super) told: BTreeMap<OperationId, Told>,
+    /// Ids of events that the broker has.
+    pub(super) announced: BTreeSet<String>,
+    /// Ids of events that were committed.
+    pub(super) committed: BTreeSet<String>,
+}
+
+/// What is known of one operation.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    kind: String,
+    /// The last event's; empty before the first.
+    pub(super) state: String,
+    seq: i64,
+    object: Option<Value>,
+    /// Its commit was sent, so only the store knows whether it is there.
+    may_be_committed: bool,
+    /// A `cancel` or a `destroy` was accepted.
+    stopped: bool,
+    /// It was, when nothing was committed for sure.
+    must_not_be_ready: bool,
+    /// A `destroy` was accepted.
+    must_go: bool,
+}
+
+impl Told {
+    /// Whether somebody may be at work on it.
+    pub(super) fn is_at_work(&self) -> bool {
+        ["", "allocated", "copying"].contains(&self.state.as_str())
+    }
+
+    fn is_over(&self) -> bool {
+        ["failed", "destroyed"].contains(&self.state.as_str())
+    }
+}
+
+impl Known {
+    /// Whether it is a snapshot that is Ready.
+    pub(super) fn is_object(&self, id: OperationId) -> bool {
+        self.told.get(&id).is_some_and(|it| it.kind == "backup-snapshot" && it.state == "ready")
+    }
+
+    /// Whether it is over, for good.
+    pub(super) fn is_over(&self, id: OperationId) -> bool {
+        self.told.get(&id).is_some_and(Told::is_over)
+    }
+
+    /// How many volumes are there.
+    pub(super) fn volumes(&self) -> usize {
+        self.told.values().filter(|it| it.kind == "create-volume" && it.state == "ready").count()
+    }
+
+    /// Whether what a command asked for is there.
+    pub(super) fn is_done(&self, message_id: &str) -> bool {
+        let operation = self.replies.get(message_id).and_then(|it| it.operation);
+        operation.and_then(|it| self.told.get(&it)).is_some_and(|it| it.state == "ready")
+    }
+}
+
+/// What one commit said.
+#[derive(Debug, Default)]
+struct Said {
+    /// Requests that were accepted for the first time.
+    requests: Vec<(OperationId, String)>,
+    /// Operations of which something was heard, or of which a step was sent.
+    about: BTreeSet<OperationId>,
+}
+
+impl Simulation<'_> {
+    /// Notes what a commit said, before anything else happens.
+    pub(super) fn observe(&mut self, items: &[Item], absorbed: &[Absorbed], rows: &[outbox::Model], passing: &[outbox::Model]) {
+        let mut said = Said::default();
+        for (item, absorbed) in items.iter().zip(absorbed) {
+            if let (Item::Command(command), Absorbed::Replied(reply)) = (item, absorbed) {
+                self.observe_reply(&command.message_id, &command.kind, reply, &mut said);
+            }
+        }
+        for row in rows.iter().filter(|it| it.exchange == names::EVENTS) {
+            let Ok(event) = serde_json::from_str::<CloudEvent>(&row.body) else { continue };
+            said.about.insert(event.data.operation);
+            self.observe_event(event.id, event.data);
+        }
+        for row in passing.iter().filter(|it| it.exchange == names::STEPS) {
+            let message: StepMessage = serde_json::from_str(&row.body).expect("a step message");
+            said.about.insert(message.attempt.operation);
+            self.observe_step(&message);
+        }
+        self.check_requests(&said);
+        self.world.check_precious("a commit");
+    }
+
+    fn observe_reply(&mut self, message_id: &str, kind: &str, reply: &Reply, said: &mut Said) {
+        let first =
+            self.known.replies.entry(message_id.to_owned()).or_insert_with(|| Reply { duplicate: false, ..reply.clone() });
+        if *first != (Reply { duplicate: false, ..reply.clone() }) {
+            self.wrong.push(format!("message {message_id} was answered {first:?} and {reply:?}"));
+        }
+        let typed = reply.fault.as_ref().is_some_and(|it| it.code != code::INTERNAL && !it.code.is_empty());
+        if reply.accepted != reply.fault.is_none() || (!reply.accepted && !typed) {
+            self.wrong.push(format!("message {message_id} was answered {reply:?}"));
+        }
+        let Some(id) = reply.operation.filter(|_| reply.accepted && !reply.duplicate) else { return };
+        let told = self.known.told.entry(id).or_default();
+        match kind {
+            "cancel" | "destroy" => {
+                told.stopped = true;
+                told.must_not_be_ready |= told.is_at_work() && !told.may_be_committed;
+            }
+            "abandon" | "retry" => (),
+            _ if self.known.accepted.contains(&id) => return,
+            _ => {
+                self.known.accepted.push(id);
+                let name = format!("{kind}#{}", self.known.accepted.len());
+                self.names.insert(id, name);
+                return;
+            }
+        }
+        if kind == "destroy" {
+            told.must_go = true;
+        }
+        if kind == "destroy" || kind == "abandon" {
+            self.world.gives_up(id);
+        }
+        if kind == "abandon" {
+            self.world.abandoned.insert(id);
+        }
+        said.requests.push((id, kind.to_owned()));
+    }
+
+    fn observe_event(&mut self, event: String, data: EventData) {
+        let id = data.operation;
+        self.say(|| format!("    {id} is {} {}", data.to, data.fault.as_ref().map_or(String::new(), ToString::to_string)));
+        self.known.committed.insert(event);
+        let told = self.known.told.entry(id).or_default();
+        // An operation that is accepted and begins at once says so twice.
+        if told.seq == data.seq && told.state == data.to {
+            return;
+        }
+        let follows = data.seq > told.seq && data.from.as_deref().unwrap_or_default() == told.state;
+        if !follows || !may_follow(&told.state, &data.to) {
+            self.wrong.push(format!("{id} was {:?} ({}), and now it is {data:?}", told.state, told.seq));
+        }
+        if data.fault.as_ref().is_some_and(|it| it.code == code::INTERNAL) || (data.to == "failed" && data.fault.is_none()) {
+            self.wrong.push(format!("{id} is {} because of {:?}", data.to, data.fault));
+        }
+        let becomes_ready = data.to == "ready";
+        (told.kind, told.state, told.seq, told.object) = (data.kind, data.to, data.seq, data.object);
+        if becomes_ready {
+            self.observe_ready(id);
+        } else {
+            self.observe_end(id);
+        }
+    }
+
+    fn observe_ready(&mut self, id: OperationId) {
+        let told = &self.known.told[&id];
+        let Some(object) = told.object.clone() else { return };
+        self.world.were_ready.insert(id);
+        match told.kind.as_str() {
+            "backup-snapshot" => match serde_json::from_value::<Root>(object["root"].clone()) {
+                Ok(root) => drop(self.world.precious.insert(id, root)),
+                Err(error) => self.wrong.push(format!("{id} is Ready without a root: {error}")),
+            },
+            "create-volume" => self.check_volume(id, &object),
+            _ => (),
+        }
+    }
+
+    fn observe_end(&mut self, id: OperationId) {
+        let told = &self.known.told[&id];
+        if !["destroying", "destroyed"].contains(&told.state.as_str()) {
+            return;
+        }
+        let was_there = self.world.precious.remove(&id).is_some() | self.world.loses(id);
+        if was_there && !self.world.given_up.contains(&id) {
+            self.wrong.push(format!("{id} is {}, and nobody asked for it", self.known.told[&id].state));
+        }
+    }
+
+    /// A volume that was made holds what its object holds.
+    fn check_volume(&mut self, id: OperationId, object: &Value) {
+        let volume = object["volume"].as_str().unwrap_or_default();
+        let found = self.world.volumes.get(volume);
+        let from = serde_json::from_value(object["from"].clone()).ok();
+        // Held until now, so still readable, unless it was given up and is about to go.
+        let holds = from.and_then(|from| self.world.read(from, self.world.precious.get(&from)?).ok());
+        let ours = |it: &File| object["identity"]["id"].as_str() == Some(&it.inode.to_string());
+        match found {
+            Some(found) if found.content.is_some() && ours(found) && (holds.is_none() || found.content == holds) => {
+                let kept = Kept { volume: volume.to_owned(), inode: found.inode };
+                self.world.kept.insert(id, kept);
+            }
+            found => self.wrong.push(format!("volume {volume} is Ready and holds {found:?}, not {holds:?}")),
+        }
+    }
+
+    /// What is to stop is undone, and not gone on with.
+    fn observe_step(&mut self, message: &StepMessage) {
+        let (id, way) = (message.attempt.operation, message.attempt.way);
+        let told = self.known.told.entry(id).or_default();
+        if way == Way::Do && told.stopped {
+            self.wrong.push(format!("{} is sent, and {id} was to stop before", message.step));
+        }
+        told.may_be_committed |= way == Way::Do && message.step == Commit::NAME;
+    }
+
+    /// What was accepted in a commit shows in it.
+    fn check_requests(&mut self, said: &Said) {
+        for (id, kind) in &said.requests {
+            let told = &self.known.told[id];
+            let shows = match kind.as_str() {
+                "abandon" => told.is_over(),
+                // The next attempt is sent, or waits for room in its queue.
+                "retry" => said.about.contains(id) || self.place.sqlite.waits_to_be_sent(*id),
+                _ => true,
+            };
+            if !shows {
+                self.wrong.push(format!("{kind} of {id} was accepted, and it is {:?} as before", told.state));
+            }
+        }
+        for id in said.about.iter().chain(said.requests.iter().map(|(id, _)| id)) {
+            let told = &self.known.told[id];
+            if told.must_not_be_ready && told.state == "ready" {
+                self.wrong.push(format!("{id} was to stop, and is Ready"));
+            }
+        }
+    }
+
+    /// At the end everybody knows how everything ended, and what was promised is so.
+    pub(super) fn check_told(&mut self) {
+        for (id, told) in &self.known.told {
+            match told.state.as_str() {
+                "ready" if !told.must_go => (),
+                "ready" => self.wrong.push(format!("{id} was to be destroyed, and is Ready")),
+                "failed" | "destroyed" => (),
+                state => self.wrong.push(format!("the last that was heard of {id} ({}) is {state:?}", told.kind)),
+            }
+        }
+        let lost: Vec<_> = self.known.committed.difference(&self.known.announced).cloned().collect();
+        if !lost.is_empty() {
+            self.wrong.push(format!("nobody was told of {lost:?}"));
+        }
+        for command in self.asks.iter().filter_map(|it| it.sent.as_ref()) {
+            if !self.known.heard.contains(&command.message_id) {
+                self.wrong.push(format!("message {} was never answered", command.message_id));
+            }
+        }
+    }
+}
+
+/// The life of an operation, with what goes through a state without resting there.
+fn may_follow(from: &str, to: &str) -> bool {
+    match from {
+        "" => ["allocated", "copying"].contains(&to),
+        "allocated" => ["copying", "failed"].contains(&to),
+        "copying" => ["ready", "destroying", "failed"].contains(&to),
+        "ready" => ["destroying", "destroyed"].contains(&to),
+        "destroying" => ["failed", "destroyed"].contains(&to),
+        _ => false,
+    }
+}
