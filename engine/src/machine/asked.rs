@@ -50,7 +50,8 @@ impl Operation {
     pub(super) fn destroy(&mut self, held: bool, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
         match self.state {
             State::Allocated | State::Copying => match self.stop(Fault::cancelled("its destruction was asked for"), effects) {
-                Err(Ignored::TooLate) if !self.destroy_requested => {
+                // Its commit took effect, or may yet, as that of one that is to stop already.
+                Err(Ignored::TooLate | Ignored::NoEffect) if !self.destroy_requested => {
                     self.destroy_requested = true;
                     Ok(())
                 }

@@ -138,6 +138,7 @@ fn run(seed: u64) {
         }
     }
     outside.apply(&mut operation, Event::Accepted);
+    let mut is_to_go = false;
     for step in 0.. {
         assert!(step < 2_000, "seed {seed}: it doesn't end: {operation:#?}");
         let (coming, acting) = (outside.coming.len(), outside.acting.len());
@@ -147,6 +148,7 @@ fn run(seed: u64) {
         if outside.rng.random_range(0..coming + acting) < coming {
             let at = outside.rng.random_range(0..coming);
             let event = outside.coming.swap_remove(at);
+            is_to_go |= matches!(event, Event::DestroyRequested { .. });
             // A destroy recorded earlier is done at Ready.
             outside.apply(&mut operation, event);
             if operation.state == State::Ready && operation.destroy_requested {
@@ -162,7 +164,10 @@ fn run(seed: u64) {
     }
     assert_eq!(replayed, operation, "seed {seed}: the history gives another state");
     match operation.state {
-        State::Ready => assert!(operation.steps.iter().all(|it| matches!(it.state, StepState::Done)), "seed {seed}"),
+        State::Ready => {
+            assert!(operation.steps.iter().all(|it| matches!(it.state, StepState::Done)), "seed {seed}");
+            assert!(!is_to_go, "seed {seed}: its destruction was asked for, and it stays");
+        }
         State::Failed | State::Destroyed => {
             for (seq, planned) in operation.plan.steps.iter().enumerate() {
                 let ours =
@@ -264,6 +269,23 @@ fn past_the_point_of_no_return_a_cancel_is_too_late_and_a_destroy_is_recorded() 
     assert_eq!(operation.state, State::Ready);
     transition(&mut operation, &Event::HoldsGone).unwrap();
     assert_eq!(operation.state, State::Destroying(End::Destroyed));
+}
+
+#[test]
+fn a_destroy_of_what_is_to_stop_already_is_done_if_its_commit_took_effect_all_the_same() {
+    for stop in [Event::CancelRequested, Event::DeadlinePassed, Event::DestroyRequested { held: false }] {
+        let mut operation = committing();
+        transition(&mut operation, &stop).unwrap();
+        let asked_before = operation.destroy_requested;
+        let asked = transition(&mut operation, &Event::DestroyRequested { held: false });
+        assert_eq!(asked, if asked_before { Err(Ignored::NoEffect) } else { Ok(vec![]) }, "{stop:?}");
+        let done = report(&operation, ok());
+        transition(&mut operation, &done).unwrap();
+        transition(&mut operation, &Event::Performed { seq: 4, output: json!({}) }).unwrap();
+        assert_eq!((operation.state, operation.destroy_requested), (State::Ready, true), "{stop:?}");
+        transition(&mut operation, &Event::HoldsGone).unwrap();
+        assert_eq!(operation.state, State::Destroying(End::Destroyed), "{stop:?}");
+    }
 }
 
 #[test]
