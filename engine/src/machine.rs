@@ -77,7 +77,7 @@ pub struct Operation {
     pub stop: Option<Fault>,
     /// Destroy it when it is Ready and nobody holds it.
     pub destroy_requested: bool,
-    /// Undoing fails again and again.
+    /// A step that can't be given up, such as an undo, fails again and again.
     pub needs_attention: bool,
 }
 
@@ -226,6 +226,7 @@ impl Operation {
 
     fn settle(&mut self, seq: usize, way: Way, output: &Value, effects: &mut Vec<Effect>) {
         self.steps[seq].failures = 0;
+        self.needs_attention = false;
         match way {
             Way::Undo => {
                 self.steps[seq].state = StepState::Undone;

@@ -158,6 +158,7 @@ fn run(seed: u64) {
             outside.act(&operation);
         }
     }
+    assert!(!operation.needs_attention, "seed {seed}: it is over and asks for attention");
     let mut replayed = Operation::new(id, plan);
     for event in &outside.history {
         transition(&mut replayed, event).unwrap();
@@ -305,6 +306,27 @@ fn an_undo_does_not_give_up_and_asks_for_attention() {
     transition(&mut operation, &Event::AbandonRequested { reason: "the host burned".into() }).unwrap();
     assert_eq!(operation.state, State::Failed);
     assert_eq!(operation.abandoned(), [1]);
+}
+
+#[test]
+fn a_probe_that_failed_and_then_found_the_commit_asks_for_attention_no_more() {
+    let mut operation = committing();
+    // The commit fails for good, and nobody can look whether it took effect.
+    for _ in 0..2 {
+        let failed = report(&operation, Outcome::Fault(Fault::permanent(code::STORE_DENIED, "403")));
+        transition(&mut operation, &failed).unwrap();
+    }
+    assert!(operation.needs_attention && operation.state == State::Copying);
+    transition(&mut operation, &Event::RetryRequested).unwrap();
+    let failed = report(&operation, Outcome::Fault(Fault::permanent(code::STORE_DENIED, "403")));
+    let effects = transition(&mut operation, &failed).unwrap();
+    let [Effect::Pause { attempt, .. }] = effects[..] else { panic!("{effects:?}") };
+    transition(&mut operation, &Event::TimerFired { attempt }).unwrap();
+    assert!(operation.needs_attention);
+    let found = report(&operation, ok());
+    transition(&mut operation, &found).unwrap();
+    transition(&mut operation, &Event::Performed { seq: 4, output: json!({}) }).unwrap();
+    assert_eq!((operation.state, operation.needs_attention), (State::Ready, false));
 }
 
 #[test]
