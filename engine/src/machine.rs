@@ -104,7 +104,8 @@ pub fn transition(operation: &mut Operation, event: &Event) -> Result<Vec<Effect
         Event::RetryRequested => operation.retry(&mut effects)?,
         Event::AbandonRequested { reason } => operation.abandon(reason, &mut effects)?,
     }
-    if operation.state != before {
+    // A new operation is announced in any case.
+    if operation.state != before && !effects.contains(&Effect::Announce) {
         effects.push(Effect::Announce);
     }
     if operation.state != before && operation.is_final() {

@@ -206,6 +206,16 @@ fn started(plan: Plan) -> Operation {
 }
 
 #[test]
+fn a_new_operation_is_announced_once_whatever_follows_from_its_acceptance() {
+    for first in [Some(worker("measure", None, true)), Some(worker("verify", None, false)), None] {
+        let steps = first.into_iter().chain([engine(EngineStep::Publish)]).collect();
+        let mut operation = Operation::new(OperationId::new(), Plan { steps, ..Plan::default() });
+        let effects = transition(&mut operation, &Event::Accepted).unwrap();
+        assert_eq!(effects.iter().filter(|it| **it == Effect::Announce).count(), 1, "{:?}: {effects:?}", operation.state);
+    }
+}
+
+#[test]
 fn a_cancel_while_only_looking_fails_at_once() {
     let mut operation = started(backup());
     let late = report(&operation, ok());
