@@ -141,6 +141,11 @@ impl Operation {
         }
     }
 
+    /// Whether an attempt that goes this way is still wanted: what will be undone, or probed, isn't done any further.
+    pub fn wants(&self, way: Way) -> bool {
+        way != Way::Do || !(matches!(self.state, State::Destroying(_)) || self.stop.is_some())
+    }
+
     /// The output of a step that was done.
     pub fn output_of(&self, seq: u16) -> Option<&Value> {
         self.steps.get(usize::from(seq))?.output.as_ref()
@@ -207,8 +212,7 @@ impl Operation {
     fn started(&mut self, attempt: Attempt, worker: &str, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
         let seq = self.expect_attempt(attempt)?;
         let StepState::Sent { way } = self.steps[seq].state else { return Err(Ignored::Stale) };
-        let unwanted = way == Way::Do && (matches!(self.state, State::Destroying(_)) || self.stop.is_some());
-        if unwanted {
+        if !self.wants(way) {
             return self.unstarted(attempt, effects);
         }
         self.steps[seq].state = StepState::Running { way, worker: worker.to_owned() };

@@ -84,6 +84,7 @@ async fn started(unit: &mut Unit<'_>, attempt: Attempt, worker: &str) -> Result<
     });
     if let Some(StepState::Running { worker: owner, .. }) = &known
         && owner == worker
+        && unit.wants(attempt)
     {
         // The word that it may start was lost on the way, or came to a process that died. Whoever asks again counts
         // its lease from now, so the engine must too.
@@ -109,7 +110,8 @@ async fn renewed(unit: &mut Unit<'_>, worker: &str, token: u64, running: &[Runni
     let mut stop = vec![];
     for it in running {
         let attempt = it.attempt;
-        let runs = unit.runs(attempt, worker);
+        // One that was cancelled has been told to stop, perhaps by an engine that died before it said so.
+        let runs = unit.runs(attempt, worker) && unit.wants(attempt);
         let progress = (to_i64(it.done_bytes), it.total_bytes.map(to_i64));
         let renewed = if runs { renew(unit, attempt, until, progress).await? } else { false };
         if !renewed {

@@ -92,6 +92,11 @@ impl<'t> Unit<'t> {
         })
     }
 
+    /// Whether what an attempt does is still wanted: its operation hasn't turned back since.
+    pub fn wants(&self, attempt: Attempt) -> bool {
+        self.operations.get(&attempt.operation).is_some_and(|it| it.operation.wants(attempt.way))
+    }
+
     /// When the current attempt must be started at the latest, if it was sent.
     pub fn start_before(&self, attempt: Attempt) -> Option<i64> {
         self.operations.get(&attempt.operation)?.deliveries.get(usize::from(attempt.seq))?.start_before
