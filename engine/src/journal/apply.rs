@@ -24,7 +24,18 @@ impl Unit<'_> {
                 due_at.is_some_and(|it| it <= self.now.0)
             }
             Event::DeadlinePassed => loaded.row.deadline <= self.now.0,
-            _ => true,
+            Event::HoldsGone => loaded.row.holders == 0,
+            // No clock finds these.
+            Event::Accepted
+            | Event::Performed { .. }
+            | Event::Refused { .. }
+            | Event::Woken
+            | Event::Started { .. }
+            | Event::Reported { .. }
+            | Event::CancelRequested
+            | Event::DestroyRequested { .. }
+            | Event::RetryRequested
+            | Event::AbandonRequested { .. } => false,
         }
     }
 
