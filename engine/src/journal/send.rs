@@ -251,7 +251,7 @@ impl Unit<'_> {
         delivery.start_before = Some(start_before.0);
         delivery.due_at = Some(start_before.plus_s(u64::from(bound) + u64::from(config.margin_s)).0);
         if let Some(loaded) = self.operations.get_mut(&id) {
-            loaded.changed = true;
+            loaded.change();
         }
         self.passing.push(self.message(names::STEPS, &call.queue, true, properties, body, Some(start_before)));
         Ok(())

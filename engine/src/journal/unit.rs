@@ -104,7 +104,7 @@ impl<'t> Unit<'t> {
 
     /// Renews a running step whose start is of this transaction, and isn't written yet: so is the renewal, then.
     pub fn renew_unwritten(&mut self, attempt: Attempt, until: i64, done_bytes: i64, total_bytes: Option<i64>) -> bool {
-        let Some(loaded) = self.operations.get_mut(&attempt.operation).filter(|it| it.changed) else { return false };
+        let Some(loaded) = self.operations.get_mut(&attempt.operation).filter(|it| it.known.is_changed()) else { return false };
         let seq = usize::from(attempt.seq);
         loaded.deliveries[seq] = Delivery { due_at: Some(until), done_bytes, total_bytes, ..loaded.deliveries[seq].clone() };
         true
@@ -121,7 +121,7 @@ impl<'t> Unit<'t> {
         let Some(loaded) = self.operations.get_mut(&attempt.operation) else { return };
         let seq = usize::from(attempt.seq);
         loaded.deliveries[seq] = Delivery { due_at: Some(until), done_bytes, total_bytes, ..loaded.deliveries[seq].clone() };
-        let read = loaded.read.iter_mut().flat_map(|it| &mut it.steps);
+        let read = loaded.known.read_mut().into_iter().flat_map(|it| &mut it.steps);
         if let Some(row) = read.into_iter().find(|it| usize::try_from(it.seq) == Ok(seq)) {
             (row.due_at, row.done_bytes, row.total_bytes) = (Some(until), done_bytes, total_bytes);
         }
@@ -173,7 +173,7 @@ impl<'t> Unit<'t> {
 
     /// Whether something of this unit was remembered, not read.
     pub(super) fn remembers(&self) -> bool {
-        self.operations.values().any(|it| it.remembered)
+        self.operations.values().any(|it| it.known.is_remembered())
     }
 
     /// What is remembered of an operation from earlier transactions is no longer so.
@@ -206,7 +206,7 @@ impl<'t> Unit<'t> {
             if self.operations.contains_key(&id) {
                 continue;
             }
-            let agrees = self.memory.get(id).and_then(|it| it.read.as_ref()).is_some_and(|it| it.steps.contains(row));
+            let agrees = self.memory.get(id).and_then(|it| it.known.read()).is_some_and(|it| it.steps.contains(row));
             match self.memory.take(id).filter(|_| agrees) {
                 Some(loaded) => drop(self.operations.insert(id, loaded)),
                 None => unknown.push(id),
@@ -217,8 +217,7 @@ impl<'t> Unit<'t> {
 
     /// Loads operations that aren't loaded yet. Unknown ids are left out.
     pub async fn load(&mut self, ids: impl IntoIterator<Item = OperationId>) -> Result<(), Failed> {
-        let fresh = |it: &Loaded| !it.remembered || it.changed;
-        let ids: Vec<_> = ids.into_iter().filter(|it| !self.operations.get(it).is_some_and(fresh)).collect();
+        let ids: Vec<_> = ids.into_iter().filter(|it| self.operations.get(it).is_none_or(|it| it.known.is_doubtful())).collect();
         self.read_again(ids).await
     }
 
