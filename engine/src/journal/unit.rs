@@ -46,6 +46,15 @@ pub struct Unit<'t> {
     pub(super) answered: Vec<message_seen::Model>,
 }
 
+/// How far a step is, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HowFar {
+    /// Done.
+    pub done: i64,
+    /// In all, where known.
+    pub total: Option<i64>,
+}
+
 /// Tenant, user and message id.
 pub(crate) type SeenKey = (String, String, String);
 
@@ -103,27 +112,26 @@ impl<'t> Unit<'t> {
     }
 
     /// Renews a running step whose start is of this transaction, and isn't written yet: so is the renewal, then.
-    pub fn renew_unwritten(&mut self, attempt: Attempt, until: i64, done_bytes: i64, total_bytes: Option<i64>) -> bool {
+    pub fn renew_unwritten(&mut self, attempt: Attempt, until: i64, far: HowFar) -> bool {
         let Some(loaded) = self.operations.get_mut(&attempt.operation).filter(|it| it.known.is_changed()) else { return false };
-        let seq = usize::from(attempt.seq);
-        loaded.deliveries[seq] = Delivery { due_at: Some(until), done_bytes, total_bytes, ..loaded.deliveries[seq].clone() };
+        loaded.deliveries[usize::from(attempt.seq)].renew(until, far);
         true
     }
 
-    /// Bytes done and to do of a step, as last told.
-    pub fn progress(&self, attempt: Attempt) -> (i64, Option<i64>) {
+    /// How far a step is, as last told.
+    pub fn progress(&self, attempt: Attempt) -> HowFar {
         let known = self.operations.get(&attempt.operation).and_then(|it| it.deliveries.get(usize::from(attempt.seq)));
-        known.map_or((0, None), |it| (it.done_bytes, it.total_bytes))
+        known.map_or_else(HowFar::default, |it| HowFar { done: it.done_bytes, total: it.total_bytes })
     }
 
     /// A running step's row was renewed in this transaction.
-    pub fn was_renewed(&mut self, attempt: Attempt, until: i64, done_bytes: i64, total_bytes: Option<i64>) {
+    pub fn was_renewed(&mut self, attempt: Attempt, until: i64, far: HowFar) {
         let Some(loaded) = self.operations.get_mut(&attempt.operation) else { return };
         let seq = usize::from(attempt.seq);
-        loaded.deliveries[seq] = Delivery { due_at: Some(until), done_bytes, total_bytes, ..loaded.deliveries[seq].clone() };
+        loaded.deliveries[seq].renew(until, far);
         let read = loaded.known.read_mut().into_iter().flat_map(|it| &mut it.steps);
         if let Some(row) = read.into_iter().find(|it| usize::try_from(it.seq) == Ok(seq)) {
-            (row.due_at, row.done_bytes, row.total_bytes) = (Some(until), done_bytes, total_bytes);
+            (row.due_at, row.done_bytes, row.total_bytes) = (Some(until), far.done, far.total);
         }
     }
 
@@ -265,5 +273,11 @@ impl<'t> Unit<'t> {
         // The machine only names steps that exist.
         let loaded = self.operations.get_mut(&id).expect("an effect's operation is loaded");
         &mut loaded.deliveries[usize::from(seq)]
+    }
+}
+
+impl Delivery {
+    fn renew(&mut self, until: i64, far: HowFar) {
+        (self.due_at, self.done_bytes, self.total_bytes) = (Some(until), far.done, far.total);
     }
 }
