@@ -3,6 +3,7 @@
 #![cfg(feature = "suite")]
 
 mod remembered;
+mod waiting;
 
 use crate::{
     command::Command,
