@@ -126,7 +126,9 @@ impl Unit<'_> {
             if self.operations[&id].operation.waiting_for.as_deref() != Some(place) {
                 continue;
             }
-            if !self.ledger.fits(self.tx, place, row.waiting_bytes).await? {
+            // One that never fits, since the place's limit was lowered, is tried too: it fails, and keeps nobody waiting.
+            let could_fit = self.ledger.could_fit(self.tx, place, row.waiting_bytes).await?;
+            if could_fit && !self.ledger.fits(self.tx, place, row.waiting_bytes).await? {
                 break;
             }
             if let Err(ignored) = self.apply(id, Event::Woken, actor).await? {

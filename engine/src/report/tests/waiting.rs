@@ -4,7 +4,11 @@ use super::{
     remembered::{SITE, announced, done},
     *,
 };
-use longshore_schema::steps::volume::{Format, Measured};
+use longshore_schema::{
+    fault::code,
+    steps::volume::{Format, Measured},
+    tables::operation,
+};
 
 /// A backup of the volume, whose first step has been sent.
 async fn measuring(journal: &Journal, volume: &str) -> Attempt {
@@ -34,4 +38,23 @@ async fn who_comes_in_the_same_batch_does_not_overtake_who_waits() {
             assert!(copies.is_empty(), "together: {together}: {copies:?} while another one waits");
         }
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_what_a_place_can_not_hold_any_more_fails_and_lets_the_others_by() {
+    let journal = Journal::at(Config::default(), SITE).await;
+    journal.write(vec![announced()]).await;
+    let (first, large, small) =
+        (measuring(&journal, "a.raw").await, measuring(&journal, "b.raw").await, measuring(&journal, "c.raw").await);
+    assert_eq!(sent(&journal.write(vec![measured(first, 300)]).await).len(), 1, "it fits");
+    for waiting in [measured(large, 800), measured(small, 1)] {
+        assert!(sent(&journal.write(vec![waiting]).await).is_empty());
+    }
+    let smaller = SITE.replace("capacity = \"1 GiB\"\nextent_size", "capacity = \"512 MiB\"\nextent_size");
+    let known = site::read(journal.database.read()).await.unwrap();
+    site::apply(&journal.database, &known, &Site::parse(&smaller).unwrap()).await.unwrap().unwrap();
+    let copies = sent(&journal.write(vec![Item::Wake("main".into())]).await);
+    assert_eq!(copies.iter().map(|it| it.operation).collect::<Vec<_>>(), [small.operation]);
+    let row = operation::Entity::find_by_id(large.operation.0).one(journal.database.read()).await.unwrap().unwrap();
+    assert_eq!((row.state.as_str(), &row.fault.unwrap()["code"]), ("failed", &json!(code::STORE_FULL)));
 }
