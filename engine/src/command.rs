@@ -210,8 +210,6 @@ async fn bind(
     claims: &[String],
     uses: &[OperationId],
 ) -> Result<Result<(), Fault>, Failed> {
-    let refuse = |fault: Fault| Ok(Err(fault));
-    let mut taken = vec![];
     for resource in claims {
         let row = claim::ActiveModel { resource: Set(resource.clone()), operation_id: Set(id.0) };
         let inserted = claim::Entity::insert(row).on_conflict_do_nothing_on([claim::Column::Resource]);
@@ -219,11 +217,12 @@ async fn bind(
             if mutant::is(Mutant::RegrantClaims) {
                 continue;
             }
-            unbind(unit, id, &taken).await?;
+            // A refusal is an answer, which is committed.
+            claim::Entity::delete_many().filter(claim::Column::OperationId.eq(id.0)).exec(unit.tx()).await?;
             let owner = claim::Entity::find_by_id(resource.clone()).one(unit.tx()).await?;
             let owner = owner.map_or_else(|| "another operation".to_owned(), |it| format!("operation {}", it.operation_id));
             let what = resource.split_once(':').map_or(resource.as_str(), |(_, name)| name);
-            return refuse(Fault::transient(code::VOLUME_CLAIMED, format!("{owner} is at work on {what}")).retry_after(30));
+            return Ok(Err(Fault::transient(code::VOLUME_CLAIMED, format!("{owner} is at work on {what}")).retry_after(30)));
         }
     }
     for object in uses {
@@ -241,26 +240,36 @@ async fn bind(
                 .filter(operation_table::Column::DestroyRequested.eq(false)),
         };
         if held.exec(unit.tx()).await?.rows_affected != 1 {
-            unbind(unit, id, &taken).await?;
-            return refuse(Fault::permanent(code::OBJECT_GONE, format!("{object} is being destroyed")));
+            // It was there when the plan was made: what is there now makes another plan, or says why there is none.
+            return Err(Failed::Conflict(format!("{object}, which is to be used, goes just now")));
         }
         unit.unremember(*object);
         let row = hold::Model { object_id: object.0, holder_id: id.0, kind: "use".into() };
         hold::Entity::insert(hold::ActiveModel::from(row).reset_all()).exec_without_returning(unit.tx()).await?;
-        taken.push(*object);
     }
     Ok(Ok(()))
 }
 
-async fn unbind(unit: &mut Unit<'_>, id: OperationId, taken: &[OperationId]) -> Result<(), Failed> {
-    claim::Entity::delete_many().filter(claim::Column::OperationId.eq(id.0)).exec(unit.tx()).await?;
-    hold::Entity::delete_many().filter(hold::Column::HolderId.eq(id.0)).exec(unit.tx()).await?;
-    for object in taken {
-        operation_table::Entity::update_many()
-            .col_expr(operation_table::Column::Holders, Expr::col(operation_table::Column::Holders).sub(1))
-            .filter(operation_table::Column::Id.eq(object.0))
-            .exec(unit.tx())
-            .await?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, database::Database, journal::memory::Memory};
+    use futures::FutureExt;
+    use longshore_schema::time::Timestamp;
+
+    #[tokio::test]
+    async fn what_went_since_it_was_planned_with_is_no_reason_to_refuse_but_to_plan_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&format!("sqlite://{}/longshore.db", folder.path().display())).await.unwrap();
+        let bound = database.transact(|tx| {
+            async move {
+                let mut memory = Memory::default();
+                let mut unit = Unit::new(tx, &mut memory, Config::default(), Timestamp(0));
+                bind(&mut unit, OperationId::new(), &["anchor:fast/disk".to_owned()], &[OperationId::new()]).await
+            }
+            .boxed()
+        });
+        let bound = bound.await;
+        assert!(matches!(bound, Err(Failed::Conflict(_))), "{bound:?}");
     }
-    Ok(())
 }

@@ -80,6 +80,11 @@ impl Ledger {
         Ok(self.entry(tx, place).await?.left() >= bytes)
     }
 
+    /// Whether a place could hold `bytes` if nothing else were in it.
+    pub async fn could_fit(&mut self, tx: &Transaction, place: &str, bytes: i64) -> Result<bool, Failed> {
+        Ok(limit(&self.entry(tx, place).await?.row) >= bytes)
+    }
+
     /// Moves or gives back: adds to what is reserved, used and promised; sums may only go down or stay.
     pub async fn adjust(
         &mut self,

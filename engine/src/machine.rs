@@ -77,7 +77,7 @@ pub struct Operation {
     pub stop: Option<Fault>,
     /// Destroy it when it is Ready and nobody holds it.
     pub destroy_requested: bool,
-    /// Undoing fails again and again.
+    /// A step that can't be given up, such as an undo, fails again and again.
     pub needs_attention: bool,
 }
 
@@ -104,7 +104,8 @@ pub fn transition(operation: &mut Operation, event: &Event) -> Result<Vec<Effect
         Event::RetryRequested => operation.retry(&mut effects)?,
         Event::AbandonRequested { reason } => operation.abandon(reason, &mut effects)?,
     }
-    if operation.state != before {
+    // A new operation is announced in any case.
+    if operation.state != before && !effects.contains(&Effect::Announce) {
         effects.push(Effect::Announce);
     }
     if operation.state != before && operation.is_final() {
@@ -138,6 +139,11 @@ impl Operation {
             State::Failed | State::Destroyed => true,
             State::Allocated | State::Copying | State::Ready | State::Destroying(_) => false,
         }
+    }
+
+    /// Whether an attempt that goes this way is still wanted: what will be undone, or probed, isn't done any further.
+    pub fn wants(&self, way: Way) -> bool {
+        way != Way::Do || !(matches!(self.state, State::Destroying(_)) || self.stop.is_some())
     }
 
     /// The output of a step that was done.
@@ -206,8 +212,7 @@ impl Operation {
     fn started(&mut self, attempt: Attempt, worker: &str, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
         let seq = self.expect_attempt(attempt)?;
         let StepState::Sent { way } = self.steps[seq].state else { return Err(Ignored::Stale) };
-        let unwanted = way == Way::Do && (matches!(self.state, State::Destroying(_)) || self.stop.is_some());
-        if unwanted {
+        if !self.wants(way) {
             return self.unstarted(attempt, effects);
         }
         self.steps[seq].state = StepState::Running { way, worker: worker.to_owned() };
@@ -226,6 +231,7 @@ impl Operation {
 
     fn settle(&mut self, seq: usize, way: Way, output: &Value, effects: &mut Vec<Effect>) {
         self.steps[seq].failures = 0;
+        self.needs_attention = false;
         match way {
             Way::Undo => {
                 self.steps[seq].state = StepState::Undone;

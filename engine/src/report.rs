@@ -2,7 +2,7 @@
 
 use crate::{
     database::Failed,
-    journal::unit::Unit,
+    journal::unit::{HowFar, Unit},
     machine::{Event, StepState},
     mutant::{self, Mutant},
     packs::{self, to_i64},
@@ -84,12 +84,12 @@ async fn started(unit: &mut Unit<'_>, attempt: Attempt, worker: &str) -> Result<
     });
     if let Some(StepState::Running { worker: owner, .. }) = &known
         && owner == worker
+        && unit.wants(attempt)
     {
         // The word that it may start was lost on the way, or came to a process that died. Whoever asks again counts
         // its lease from now, so the engine must too.
-        let (done_bytes, total_bytes) = unit.progress(attempt);
-        let until = unit.lease_end();
-        if mutant::is(Mutant::GoAgainWithoutTime) || renew(unit, attempt, until, (done_bytes, total_bytes)).await? {
+        let (far, until) = (unit.progress(attempt), unit.lease_end());
+        if mutant::is(Mutant::GoAgainWithoutTime) || renew(unit, attempt, until, far).await? {
             let pace = Pace::Long { lease_s: unit.config().lease_s };
             return unit.control(worker, &Control::Go { attempt, pace });
         }
@@ -109,9 +109,10 @@ async fn renewed(unit: &mut Unit<'_>, worker: &str, token: u64, running: &[Runni
     let mut stop = vec![];
     for it in running {
         let attempt = it.attempt;
-        let runs = unit.runs(attempt, worker);
-        let progress = (to_i64(it.done_bytes), it.total_bytes.map(to_i64));
-        let renewed = runs && (mutant::is(Mutant::LoseRenewals) || renew(unit, attempt, until, progress).await?);
+        // One that was cancelled has been told to stop, perhaps by an engine that died before it said so.
+        let runs = unit.runs(attempt, worker) && unit.wants(attempt);
+        let far = HowFar { done: to_i64(it.done_bytes), total: it.total_bytes.map(to_i64) };
+        let renewed = runs && (mutant::is(Mutant::LoseRenewals) || renew(unit, attempt, until, far).await?);
         if !renewed {
             stop.push(attempt);
             continue;
@@ -122,21 +123,21 @@ async fn renewed(unit: &mut Unit<'_>, worker: &str, token: u64, running: &[Runni
     unit.control(worker, &Control::Renewed { token, stop })
 }
 
-async fn renew(unit: &mut Unit<'_>, attempt: Attempt, until: i64, (done, total): (i64, Option<i64>)) -> Result<bool, Failed> {
-    if unit.renew_unwritten(attempt, until, done, total) {
+async fn renew(unit: &mut Unit<'_>, attempt: Attempt, until: i64, far: HowFar) -> Result<bool, Failed> {
+    if unit.renew_unwritten(attempt, until, far) {
         return Ok(true);
     }
     let update = step::Entity::update_many()
         .col_expr(step::Column::DueAt, Expr::val(until))
-        .col_expr(step::Column::DoneBytes, Expr::val(done))
-        .col_expr(step::Column::TotalBytes, Expr::val(total))
+        .col_expr(step::Column::DoneBytes, Expr::val(far.done))
+        .col_expr(step::Column::TotalBytes, Expr::val(far.total))
         .filter(step::Column::OperationId.eq(attempt.operation.0))
         .filter(step::Column::Seq.eq(attempt.seq as i16))
         .filter(step::Column::Attempt.eq(attempt.n as i32))
         .filter(step::Column::State.eq("running"));
     let renewed = update.exec(unit.tx).await?.rows_affected == 1;
     if renewed {
-        unit.was_renewed(attempt, until, done, total);
+        unit.was_renewed(attempt, until, far);
     }
     Ok(renewed)
 }

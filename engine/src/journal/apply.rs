@@ -24,14 +24,25 @@ impl Unit<'_> {
                 due_at.is_some_and(|it| it <= self.now.0)
             }
             Event::DeadlinePassed => loaded.row.deadline <= self.now.0,
-            _ => true,
+            Event::HoldsGone => loaded.row.holders == 0,
+            // No clock finds these.
+            Event::Accepted
+            | Event::Performed { .. }
+            | Event::Refused { .. }
+            | Event::Woken
+            | Event::Started { .. }
+            | Event::Reported { .. }
+            | Event::CancelRequested
+            | Event::DestroyRequested { .. }
+            | Event::RetryRequested
+            | Event::AbandonRequested { .. } => false,
         }
     }
 
     /// Applies an event to a loaded operation, and all that follow from it in this transaction.
     pub async fn apply(&mut self, id: OperationId, event: Event, actor: &str) -> Result<Result<(), Ignored>, Failed> {
         let mut first = self.apply_one(id, &event, actor).await?;
-        if first.is_err() && self.operations.get(&id).is_some_and(|it| it.remembered && !it.changed) {
+        if first.is_err() && self.operations.get(&id).is_some_and(|it| it.known.is_doubtful()) {
             self.read_again([id]).await?;
             first = self.apply_one(id, &event, actor).await?;
         }
@@ -55,7 +66,7 @@ impl Unit<'_> {
             Ok(effects) => effects,
             Err(ignored) => return Ok(Err(ignored)),
         };
-        loaded.changed = true;
+        loaded.change();
         let from = (loaded.row.version > 0).then(|| state_name(before.state).to_owned());
         loaded.row.version += 1;
         loaded.row.updated_at = self.now.0;

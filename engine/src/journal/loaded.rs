@@ -1,5 +1,5 @@
-//! An operation in a unit of work: its row, the machine's view of it, and what was read, by which its update is
-//! guarded.
+//! An operation in a unit of work: its row, the machine's view of it, and how both stand to the database: what was read is
+//! what its update is guarded by.
 
 use super::rows::{self, Delivery};
 use crate::{
@@ -18,16 +18,36 @@ pub struct Loaded {
     pub(super) row: operation::Model,
     pub(super) operation: Operation,
     pub(super) deliveries: Vec<Delivery>,
-    /// As read: `None` for a new operation.
-    pub(super) read: Option<Read>,
-    /// Its rows have to be written.
-    pub(super) changed: bool,
-    /// It wasn't read in this transaction but remembered from an earlier one: another engine may know better.
-    pub(super) remembered: bool,
+    pub(super) known: Known,
+}
+
+/// How what is known of an operation stands to the database.
+///
+/// ```text
+/// Read, Remembered -- change ------> Changed
+/// New, Changed ------ written -----> Read          at the end of the transaction
+/// Read, Remembered -- remembered --> Remembered    by a later transaction, which takes it from the memory
+/// Remembered -------- read again --> Read
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Known {
+    /// Made in this transaction: its rows are inserted at the end.
+    New,
+    /// As this transaction read it, or wrote it.
+    Read(Read),
+    /// As an earlier transaction left it: another engine may know better.
+    Remembered(Read),
+    /// It differs from what was read or remembered: its rows are updated at the end, guarded by that.
+    Changed {
+        /// What it was.
+        read: Read,
+        /// An earlier transaction left it so.
+        remembered: bool,
+    },
 }
 
 /// What an operation's update is guarded by.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Read {
     pub(super) version: i64,
     pub(super) ready: bool,
@@ -45,13 +65,25 @@ impl Loaded {
         }
         row.plan = Value::Null;
         let read = Read::of(&row, steps);
-        Ok(Loaded { row, operation, deliveries, read: Some(read), changed: false, remembered: false })
+        Ok(Loaded { row, operation, deliveries, known: Known::Read(read) })
     }
 
     /// A new one, before its first event.
     pub(super) fn new(row: operation::Model, operation: Operation) -> Loaded {
         let deliveries = vec![Delivery::default(); operation.steps.len()];
-        Loaded { row, operation, deliveries, read: None, changed: true, remembered: false }
+        Loaded { row, operation, deliveries, known: Known::New }
+    }
+
+    /// It, as a later transaction takes it; `None` if it was never written.
+    pub(super) fn remembered(self) -> Option<Loaded> {
+        let known = self.known.remembered()?;
+        Some(Loaded { known, ..self })
+    }
+
+    /// Its rows have to be written from now on.
+    pub(super) fn change(&mut self) {
+        let known = std::mem::replace(&mut self.known, Known::New);
+        self.known = known.changed();
     }
 
     /// The operation.
@@ -67,7 +99,7 @@ impl Loaded {
     /// One hold on it went, in this transaction.
     pub(super) fn let_go(&mut self) {
         self.row.holders -= 1;
-        if let Some(read) = &mut self.read {
+        if let Some(read) = self.known.read_mut() {
             read.holders -= 1;
         }
     }
@@ -101,7 +133,7 @@ impl Loaded {
 
     /// Rows of all steps that ever left `Planned`.
     pub(super) fn step_rows(&self) -> Result<Vec<step::Model>, Failed> {
-        let read = |seq: usize| self.read.as_ref().is_some_and(|it| it.steps.iter().any(|it| usize::try_from(it.seq) == Ok(seq)));
+        let read = |seq: usize| self.known.read().is_some_and(|it| it.steps.iter().any(|it| usize::try_from(it.seq) == Ok(seq)));
         let known =
             (0..self.operation.steps.len()).filter(|&seq| self.operation.steps[seq].state != StepState::Planned || read(seq));
         Ok(known
@@ -112,13 +144,104 @@ impl Loaded {
     /// Its rows were written: from now on this is what was read.
     pub(super) fn written(&mut self, steps: Vec<step::Model>) {
         self.row.plan = Value::Null;
-        self.read = Some(Read::of(&self.row, steps));
-        self.changed = false;
+        self.known = Known::Read(Read::of(&self.row, steps));
+    }
+}
+
+impl Known {
+    /// What its update is guarded by; `None` if it is to be inserted.
+    pub(super) fn read(&self) -> Option<&Read> {
+        match self {
+            Known::New => None,
+            Known::Read(read) | Known::Remembered(read) | Known::Changed { read, remembered: _ } => Some(read),
+        }
+    }
+
+    /// The same, for what this transaction has changed in the database by itself.
+    pub(super) fn read_mut(&mut self) -> Option<&mut Read> {
+        match self {
+            Known::New => None,
+            Known::Read(read) | Known::Remembered(read) | Known::Changed { read, remembered: _ } => Some(read),
+        }
+    }
+
+    /// Whether its rows have to be written.
+    pub(super) fn is_changed(&self) -> bool {
+        match self {
+            Known::New | Known::Changed { .. } => true,
+            Known::Read(_) | Known::Remembered(_) => false,
+        }
+    }
+
+    /// Whether it goes back to what an earlier transaction left.
+    pub(super) fn is_remembered(&self) -> bool {
+        match self {
+            Known::Remembered(_) => true,
+            Known::Changed { remembered, .. } => *remembered,
+            Known::New | Known::Read(_) => false,
+        }
+    }
+
+    /// Whether nothing vouches for it: another engine may know better, and no guarded update will tell.
+    pub(super) fn is_doubtful(&self) -> bool {
+        match self {
+            Known::Remembered(_) => true,
+            Known::New | Known::Read(_) | Known::Changed { .. } => false,
+        }
+    }
+
+    fn changed(self) -> Known {
+        match self {
+            Known::Read(read) => Known::Changed { read, remembered: false },
+            Known::Remembered(read) => Known::Changed { read, remembered: true },
+            Known::New | Known::Changed { .. } => self,
+        }
+    }
+
+    fn remembered(self) -> Option<Known> {
+        match self {
+            Known::Read(read) | Known::Remembered(read) => Some(Known::Remembered(read)),
+            Known::New | Known::Changed { .. } => None,
+        }
     }
 }
 
 impl Read {
     fn of(row: &operation::Model, steps: Vec<step::Model>) -> Read {
         Read { version: row.version, ready: row.state == "ready", holders: row.holders, steps }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(version: i64) -> Read {
+        Read { version, ready: false, holders: 0, steps: vec![] }
+    }
+
+    #[test]
+    fn what_is_changed_is_guarded_by_what_it_was_however_often_it_changes() {
+        let after = |remembered| Known::Changed { read: read(7), remembered };
+        let (here, before) = (Known::Read(read(7)), Known::Remembered(read(7)));
+        for (known, expected) in [(Known::New, Known::New), (here, after(false)), (before, after(true))] {
+            let changed = known.clone().changed();
+            assert_eq!(changed, expected);
+            assert!(changed.is_changed() && !changed.is_doubtful(), "{changed:?}");
+            assert_eq!((changed.read(), changed.is_remembered()), (known.read(), known.is_remembered()));
+            assert_eq!(changed.clone().changed(), changed, "it changes once more");
+        }
+    }
+
+    #[test]
+    fn only_what_was_written_is_remembered_and_only_that_is_doubtful() {
+        for known in [Known::Read(read(7)), Known::Remembered(read(7))] {
+            let remembered = known.remembered().unwrap();
+            assert_eq!(remembered, Known::Remembered(read(7)));
+            assert!(remembered.is_doubtful() && remembered.is_remembered() && !remembered.is_changed());
+        }
+        assert_eq!(Known::New.remembered(), None);
+        assert_eq!(Known::Read(read(7)).changed().remembered(), None);
+        assert!(!Known::Read(read(7)).is_doubtful() && !Known::Read(read(7)).is_remembered());
     }
 }

@@ -66,7 +66,7 @@ impl Memory {
 
     /// Takes an operation out: whoever has it gives it back after the commit.
     pub(super) fn take(&mut self, id: OperationId) -> Option<Loaded> {
-        self.operations.remove(&id).map(|it| Loaded { remembered: true, ..it })
+        self.operations.remove(&id)?.remembered()
     }
 
     /// As it was last committed.

@@ -25,6 +25,14 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrde
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
+/// A queue, when a transaction ends.
+struct Room {
+    /// Unstarted steps in it, as remembered or as read.
+    unstarted: i32,
+    /// How many more it takes.
+    free: usize,
+}
+
 impl Unit<'_> {
     /// Tells one worker, or `all`, something. Not persistent: what it says can be asked for again.
     pub fn control(&mut self, worker: &str, control: &Control) -> Result<(), Failed> {
@@ -104,43 +112,61 @@ impl Unit<'_> {
     /// Fills the broker's queues up to their depth: what this unit wants to send, and what waits in the database.
     /// Operations under way go first: they are the older ones. Returns the depths that didn't change.
     pub(super) async fn dispatch<F: Form>(&mut self, rows: &mut Rows<F>) -> Result<HashMap<String, i32>, Failed> {
-        let mut wanted: BTreeMap<String, Vec<(OperationId, usize)>> = self.queues.keys().map(|it| (it.clone(), vec![])).collect();
-        for (id, seq) in self.unsent.clone() {
-            if let Some(call) = self.call(id, seq) {
-                wanted.entry(call.queue.clone()).or_default().push((id, seq));
-            }
-        }
         let mut depths = HashMap::new();
-        for (name, mut ready) in wanted {
+        for (name, ready) in self.by_queue() {
             let left = self.queues.get(&name).copied().unwrap_or(0);
-            let wanted = if self.refilled { usize::MAX } else { ready.len() };
             let depth = self.depth(&name, left);
-            let (unstarted, free) = self.room(&name, depth, left, wanted).await?;
-            let may_wait = self.refilled || (left < 0 && !self.memory.waited_for_by_none.contains(&name));
-            if may_wait && ready.len() < free {
-                let missing = free - ready.len();
-                let found = self.backlog(&name, missing, &ready).await?;
-                if found.len() < missing {
-                    self.memory.waited_for_by_none.insert(name.clone());
-                }
-                ready.extend(found);
-            }
-            if ready.len() > free {
-                self.memory.waited_for_by_none.remove(&name);
-            }
-            ready.sort_by_key(|(id, _)| (-self.operations[id].row.priority, *id));
-            ready.truncate(free);
-            for &(id, seq) in &ready {
+            let wanted = if self.refilled { usize::MAX } else { ready.len() };
+            let room = self.room(&name, depth, left, wanted).await?;
+            let chosen = self.chosen(&name, ready, left, room.free).await?;
+            for &(id, seq) in &chosen {
                 self.send(id, seq)?;
             }
-            let change = left + i32::try_from(ready.len()).unwrap_or(i32::MAX);
+            let change = left + i32::try_from(chosen.len()).unwrap_or(i32::MAX);
             if change == 0 {
-                depths.insert(name, unstarted);
+                depths.insert(name, room.unstarted);
             } else {
                 rows.change_queue(&name, change, depth);
             }
         }
         Ok(depths)
+    }
+
+    /// What this unit wants to send. A queue that something left, or that is to be filled, is there even if that is nothing.
+    fn by_queue(&self) -> BTreeMap<String, Vec<(OperationId, usize)>> {
+        let mut wanted: BTreeMap<String, Vec<_>> = self.queues.keys().map(|it| (it.clone(), vec![])).collect();
+        for &(id, seq) in &self.unsent {
+            if let Some(call) = self.call(id, seq) {
+                wanted.entry(call.queue.clone()).or_default().push((id, seq));
+            }
+        }
+        wanted
+    }
+
+    /// What goes into a queue that takes `free` more: of what this unit wants to send, and, if that is less and somebody
+    /// may wait, of what waits in the database.
+    async fn chosen(
+        &mut self,
+        name: &str,
+        mut ready: Vec<(OperationId, usize)>,
+        left: i32,
+        free: usize,
+    ) -> Result<Vec<(OperationId, usize)>, Failed> {
+        let may_wait = self.refilled || (left < 0 && !self.memory.waited_for_by_none.contains(name));
+        if may_wait && ready.len() < free {
+            let missing = free - ready.len();
+            let found = self.backlog(name, missing, &ready).await?;
+            if found.len() < missing {
+                self.memory.waited_for_by_none.insert(name.to_owned());
+            }
+            ready.extend(found);
+        }
+        if ready.len() > free {
+            self.memory.waited_for_by_none.remove(name);
+        }
+        ready.sort_by_key(|(id, _)| (-self.operations[id].row.priority, *id));
+        ready.truncate(free);
+        Ok(ready)
     }
 
     /// How many unstarted steps a queue may hold, now that some left it (`left` is negative then).
@@ -155,15 +181,15 @@ impl Unit<'_> {
 
     /// Unstarted steps in a queue, and how many more it takes once `left` of them are away (or come). What is
     /// remembered suffices if it has the room that is wanted, since the update is guarded; other engines may have made room.
-    async fn room(&mut self, name: &str, depth: i32, left: i32, wanted: usize) -> Result<(i32, usize), Failed> {
+    async fn room(&mut self, name: &str, depth: i32, left: i32, wanted: usize) -> Result<Room, Failed> {
         let free = |unstarted: i32| usize::try_from(depth - (unstarted + left)).unwrap_or(0);
         if let Some(&known) = self.memory.queues.get(name)
             && free(known) >= wanted
         {
-            return Ok((known, free(known)));
+            return Ok(Room { unstarted: known, free: free(known) });
         }
         let read = self.unstarted(name).await?;
-        Ok((read, free(read)))
+        Ok(Room { unstarted: read, free: free(read) })
     }
 
     async fn unstarted(&mut self, name: &str) -> Result<i32, Failed> {
@@ -255,7 +281,7 @@ impl Unit<'_> {
         delivery.start_before = Some(start_before.0);
         delivery.due_at = Some(start_before.plus_s(u64::from(bound) + u64::from(config.margin_s)).0);
         if let Some(loaded) = self.operations.get_mut(&id) {
-            loaded.changed = true;
+            loaded.change();
         }
         self.passing.push(self.message(names::STEPS, &call.queue, true, properties, body, Some(start_before)));
         Ok(())

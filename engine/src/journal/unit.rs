@@ -46,6 +46,15 @@ pub struct Unit<'t> {
     pub(super) answered: Vec<message_seen::Model>,
 }
 
+/// How far a step is, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HowFar {
+    /// Done.
+    pub done: i64,
+    /// In all, where known.
+    pub total: Option<i64>,
+}
+
 /// Tenant, user and message id.
 pub(crate) type SeenKey = (String, String, String);
 
@@ -92,33 +101,37 @@ impl<'t> Unit<'t> {
         })
     }
 
+    /// Whether what an attempt does is still wanted: its operation hasn't turned back since.
+    pub fn wants(&self, attempt: Attempt) -> bool {
+        self.operations.get(&attempt.operation).is_some_and(|it| it.operation.wants(attempt.way))
+    }
+
     /// When the current attempt must be started at the latest, if it was sent.
     pub fn start_before(&self, attempt: Attempt) -> Option<i64> {
         self.operations.get(&attempt.operation)?.deliveries.get(usize::from(attempt.seq))?.start_before
     }
 
     /// Renews a running step whose start is of this transaction, and isn't written yet: so is the renewal, then.
-    pub fn renew_unwritten(&mut self, attempt: Attempt, until: i64, done_bytes: i64, total_bytes: Option<i64>) -> bool {
-        let Some(loaded) = self.operations.get_mut(&attempt.operation).filter(|it| it.changed) else { return false };
-        let seq = usize::from(attempt.seq);
-        loaded.deliveries[seq] = Delivery { due_at: Some(until), done_bytes, total_bytes, ..loaded.deliveries[seq].clone() };
+    pub fn renew_unwritten(&mut self, attempt: Attempt, until: i64, far: HowFar) -> bool {
+        let Some(loaded) = self.operations.get_mut(&attempt.operation).filter(|it| it.known.is_changed()) else { return false };
+        loaded.deliveries[usize::from(attempt.seq)].renew(until, far);
         true
     }
 
-    /// Bytes done and to do of a step, as last told.
-    pub fn progress(&self, attempt: Attempt) -> (i64, Option<i64>) {
+    /// How far a step is, as last told.
+    pub fn progress(&self, attempt: Attempt) -> HowFar {
         let known = self.operations.get(&attempt.operation).and_then(|it| it.deliveries.get(usize::from(attempt.seq)));
-        known.map_or((0, None), |it| (it.done_bytes, it.total_bytes))
+        known.map_or_else(HowFar::default, |it| HowFar { done: it.done_bytes, total: it.total_bytes })
     }
 
     /// A running step's row was renewed in this transaction.
-    pub fn was_renewed(&mut self, attempt: Attempt, until: i64, done_bytes: i64, total_bytes: Option<i64>) {
+    pub fn was_renewed(&mut self, attempt: Attempt, until: i64, far: HowFar) {
         let Some(loaded) = self.operations.get_mut(&attempt.operation) else { return };
         let seq = usize::from(attempt.seq);
-        loaded.deliveries[seq] = Delivery { due_at: Some(until), done_bytes, total_bytes, ..loaded.deliveries[seq].clone() };
-        let read = loaded.read.iter_mut().flat_map(|it| &mut it.steps);
+        loaded.deliveries[seq].renew(until, far);
+        let read = loaded.known.read_mut().into_iter().flat_map(|it| &mut it.steps);
         if let Some(row) = read.into_iter().find(|it| usize::try_from(it.seq) == Ok(seq)) {
-            (row.due_at, row.done_bytes, row.total_bytes) = (Some(until), done_bytes, total_bytes);
+            (row.due_at, row.done_bytes, row.total_bytes) = (Some(until), far.done, far.total);
         }
     }
 
@@ -168,7 +181,7 @@ impl<'t> Unit<'t> {
 
     /// Whether something of this unit was remembered, not read.
     pub(super) fn remembers(&self) -> bool {
-        self.operations.values().any(|it| it.remembered)
+        self.operations.values().any(|it| it.known.is_remembered())
     }
 
     /// What is remembered of an operation from earlier transactions is no longer so.
@@ -201,7 +214,7 @@ impl<'t> Unit<'t> {
             if self.operations.contains_key(&id) {
                 continue;
             }
-            let agrees = self.memory.get(id).and_then(|it| it.read.as_ref()).is_some_and(|it| it.steps.contains(row));
+            let agrees = self.memory.get(id).and_then(|it| it.known.read()).is_some_and(|it| it.steps.contains(row));
             match self.memory.take(id).filter(|_| agrees) {
                 Some(loaded) => drop(self.operations.insert(id, loaded)),
                 None => unknown.push(id),
@@ -212,8 +225,7 @@ impl<'t> Unit<'t> {
 
     /// Loads operations that aren't loaded yet. Unknown ids are left out.
     pub async fn load(&mut self, ids: impl IntoIterator<Item = OperationId>) -> Result<(), Failed> {
-        let fresh = |it: &Loaded| !it.remembered || it.changed;
-        let ids: Vec<_> = ids.into_iter().filter(|it| !self.operations.get(it).is_some_and(fresh)).collect();
+        let ids: Vec<_> = ids.into_iter().filter(|it| self.operations.get(it).is_none_or(|it| it.known.is_doubtful())).collect();
         self.read_again(ids).await
     }
 
@@ -261,5 +273,11 @@ impl<'t> Unit<'t> {
         // The machine only names steps that exist.
         let loaded = self.operations.get_mut(&id).expect("an effect's operation is loaded");
         &mut loaded.deliveries[usize::from(seq)]
+    }
+}
+
+impl Delivery {
+    fn renew(&mut self, until: i64, far: HowFar) {
+        (self.due_at, self.done_bytes, self.total_bytes) = (Some(until), far.done, far.total);
     }
 }

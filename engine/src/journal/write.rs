@@ -55,7 +55,7 @@ impl Unit<'_> {
     async fn gather<F: Form>(&mut self, confirmed: &[Uuid]) -> Result<(Rows<F>, HashMap<String, i32>), Failed> {
         let mut rows = Rows::<F>::empty();
         let depths = self.dispatch(&mut rows).await?;
-        for loaded in self.operations.values_mut().filter(|it| it.changed) {
+        for loaded in self.operations.values_mut().filter(|it| it.known.is_changed()) {
             rows::put_operation(&mut loaded.row, &loaded.operation)?;
             let steps = loaded.step_rows()?;
             push(&mut rows, loaded, &steps);
@@ -72,7 +72,7 @@ impl Unit<'_> {
 
 fn push<F: Form>(rows: &mut Rows<F>, loaded: &Loaded, steps: &[step::Model]) {
     let row = &loaded.row;
-    let read_steps = match &loaded.read {
+    let read_steps = match loaded.known.read() {
         None => {
             rows.add_operation(row);
             &[][..]

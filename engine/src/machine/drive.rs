@@ -119,15 +119,15 @@ impl Operation {
     pub(super) fn backward(&mut self, effects: &mut Vec<Effect>) {
         let State::Destroying(end) = self.state else { return };
         while let Some(seq) = self.steps.iter().rposition(|it| !it.state.is_clean()) {
-            let planned = &self.plan.clone().steps[seq];
+            let needs_undo = self.plan.steps[seq].needs_undo(end);
             match &self.steps[seq].state {
                 StepState::Faulted if mutant::is(Mutant::UndoOnlyFinished) => self.steps[seq].state = StepState::Undone,
-                StepState::Done | StepState::Faulted if planned.needs_undo(end) => {
+                StepState::Done | StepState::Faulted if needs_undo => {
                     self.send(seq, Way::Undo, effects);
                     return;
                 }
                 StepState::Done | StepState::Faulted | StepState::Resting { way: Way::Do } => {
-                    let undo = planned.needs_undo(end) && matches!(self.steps[seq].state, StepState::Resting { .. });
+                    let undo = needs_undo && matches!(self.steps[seq].state, StepState::Resting { .. });
                     self.steps[seq].state = if undo { StepState::Faulted } else { StepState::Undone };
                 }
                 StepState::Sent { .. } | StepState::Running { .. } | StepState::Resting { .. } => return,

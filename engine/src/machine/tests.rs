@@ -138,6 +138,7 @@ fn run(seed: u64) {
         }
     }
     outside.apply(&mut operation, Event::Accepted);
+    let mut is_to_go = false;
     for step in 0.. {
         assert!(step < 2_000, "seed {seed}: it doesn't end: {operation:#?}");
         let (coming, acting) = (outside.coming.len(), outside.acting.len());
@@ -147,6 +148,7 @@ fn run(seed: u64) {
         if outside.rng.random_range(0..coming + acting) < coming {
             let at = outside.rng.random_range(0..coming);
             let event = outside.coming.swap_remove(at);
+            is_to_go |= matches!(event, Event::DestroyRequested { .. });
             // A destroy recorded earlier is done at Ready.
             outside.apply(&mut operation, event);
             if operation.state == State::Ready && operation.destroy_requested {
@@ -156,13 +158,17 @@ fn run(seed: u64) {
             outside.act(&operation);
         }
     }
+    assert!(!operation.needs_attention, "seed {seed}: it is over and asks for attention");
     let mut replayed = Operation::new(id, plan);
     for event in &outside.history {
         transition(&mut replayed, event).unwrap();
     }
     assert_eq!(replayed, operation, "seed {seed}: the history gives another state");
     match operation.state {
-        State::Ready => assert!(operation.steps.iter().all(|it| matches!(it.state, StepState::Done)), "seed {seed}"),
+        State::Ready => {
+            assert!(operation.steps.iter().all(|it| matches!(it.state, StepState::Done)), "seed {seed}");
+            assert!(!is_to_go, "seed {seed}: its destruction was asked for, and it stays");
+        }
         State::Failed | State::Destroyed => {
             for (seq, planned) in operation.plan.steps.iter().enumerate() {
                 let ours =
@@ -197,6 +203,16 @@ fn started(plan: Plan) -> Operation {
     let mut operation = Operation::new(OperationId::new(), plan);
     transition(&mut operation, &Event::Accepted).unwrap();
     operation
+}
+
+#[test]
+fn a_new_operation_is_announced_once_whatever_follows_from_its_acceptance() {
+    for first in [Some(worker("measure", None, true)), Some(worker("verify", None, false)), None] {
+        let steps = first.into_iter().chain([engine(EngineStep::Publish)]).collect();
+        let mut operation = Operation::new(OperationId::new(), Plan { steps, ..Plan::default() });
+        let effects = transition(&mut operation, &Event::Accepted).unwrap();
+        assert_eq!(effects.iter().filter(|it| **it == Effect::Announce).count(), 1, "{:?}: {effects:?}", operation.state);
+    }
 }
 
 #[test]
@@ -304,6 +320,27 @@ fn an_undo_does_not_give_up_and_asks_for_attention() {
     transition(&mut operation, &Event::AbandonRequested { reason: "the host burned".into() }).unwrap();
     assert_eq!(operation.state, State::Failed);
     assert_eq!(operation.abandoned(), [1]);
+}
+
+#[test]
+fn a_probe_that_failed_and_then_found_the_commit_asks_for_attention_no_more() {
+    let mut operation = committing();
+    // The commit fails for good, and nobody can look whether it took effect.
+    for _ in 0..2 {
+        let failed = report(&operation, Outcome::Fault(Fault::permanent(code::STORE_DENIED, "403")));
+        transition(&mut operation, &failed).unwrap();
+    }
+    assert!(operation.needs_attention && operation.state == State::Copying);
+    transition(&mut operation, &Event::RetryRequested).unwrap();
+    let failed = report(&operation, Outcome::Fault(Fault::permanent(code::STORE_DENIED, "403")));
+    let effects = transition(&mut operation, &failed).unwrap();
+    let [Effect::Pause { attempt, .. }] = effects[..] else { panic!("{effects:?}") };
+    transition(&mut operation, &Event::TimerFired { attempt }).unwrap();
+    assert!(operation.needs_attention);
+    let found = report(&operation, ok());
+    transition(&mut operation, &found).unwrap();
+    transition(&mut operation, &Event::Performed { seq: 4, output: json!({}) }).unwrap();
+    assert_eq!((operation.state, operation.needs_attention), (State::Ready, false));
 }
 
 #[test]

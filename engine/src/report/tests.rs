@@ -3,6 +3,7 @@
 #![cfg(feature = "suite")]
 
 mod remembered;
+mod waiting;
 
 use crate::{
     command::Command,
@@ -123,6 +124,23 @@ async fn a_renewal_beside_its_start_is_granted_and_not_stopped() {
         Control::Go { .. } | Control::Welcome { .. } | Control::SiteChanged { .. } => false,
     });
     assert!(!stopped);
+}
+
+#[tokio::test]
+async fn a_cancelled_attempt_that_was_not_told_to_stop_is_told_by_its_next_renewal_and_by_its_next_start() {
+    let journal = Journal::new().await;
+    let attempt = journal.submit("m1").await.unwrap();
+    let started = || report(Report::Started { attempt, worker: "w1".into() });
+    journal.write(vec![started()]).await;
+    journal.command("m2", "cancel", json!({"operation": attempt.operation})).await;
+    let due_at = journal.step(attempt).await.due_at;
+    let running = serde_json::from_value(json!({"attempt": attempt, "done_bytes": 7})).unwrap();
+    let renew = Report::Renew { worker: "w1".into(), token: 1, running: vec![running] };
+    let told = words(&journal.write(vec![report(renew)]).await);
+    assert!(matches!(&told[..], [Control::Renewed { stop, .. }] if *stop == [attempt]), "{told:?}");
+    let told = words(&journal.write(vec![started()]).await);
+    assert_eq!(told, [Control::Stop { attempt }]);
+    assert_eq!(journal.step(attempt).await.due_at, due_at, "its lease ends when it would have");
 }
 
 #[tokio::test]

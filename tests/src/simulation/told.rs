@@ -162,10 +162,6 @@ impl Simulation<'_> {
         self.say(|| format!("    {id} is {} {}", data.to, data.fault.as_ref().map_or(String::new(), ToString::to_string)));
         self.known.committed.insert(event);
         let told = self.known.told.entry(id).or_default();
-        // An operation that is accepted and begins at once says so twice.
-        if told.seq == data.seq && told.state == data.to {
-            return;
-        }
         let follows = data.seq > told.seq && data.from.as_deref().unwrap_or_default() == told.state;
         if !follows || !may_follow(&told.state, &data.to) {
             self.wrong.push(format!("{id} was {:?} ({}), and now it is {data:?}", told.state, told.seq));

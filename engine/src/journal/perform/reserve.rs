@@ -3,7 +3,7 @@
 use super::READY_BYTES;
 use crate::{
     database::Failed,
-    journal::unit::Unit,
+    journal::{loaded::Loaded, unit::Unit},
     ledger::{self, Shortage},
     machine::Event,
     packs::to_i64,
@@ -30,8 +30,13 @@ impl Unit<'_> {
             };
             let loaded = &self.operations[&id];
             let waits_already = loaded.row.waiting_place.as_deref() == Some(&*need.place);
-            let ahead =
-                if waits_already { 0 } else { ledger::ahead(self.tx, &need.place, loaded.row.priority, self.now.0).await? };
+            let ahead = match waits_already {
+                true => 0,
+                false => {
+                    let known = ledger::ahead(self.tx, &need.place, loaded.row.priority, self.now.0).await?;
+                    known + self.ahead_here(id, &need.place)
+                }
+            };
             match self.ledger.reserve(self.tx, &need.place, bytes, physical, ahead).await? {
                 Ok(place) => granted.push((place, bytes, physical)),
                 Err(shortage) => {
@@ -57,6 +62,17 @@ impl Unit<'_> {
         reservation::Entity::insert_many(rows).exec_without_returning(self.tx).await?;
         self.stop_waiting(id);
         Ok(Event::Performed { seq, output: json!({"bytes": total}) })
+    }
+
+    /// Operations that began to wait for a place in this transaction, which the database doesn't know yet, and that come
+    /// before this one.
+    fn ahead_here(&self, id: OperationId, place: &str) -> u64 {
+        let rank = |it: &Loaded| ledger::rank(it.row.priority, it.row.waiting_since.unwrap_or(self.now.0), self.now.0);
+        let bar = rank(&self.operations[&id]);
+        let waits = |it: &Loaded| it.operation.waiting_for.as_deref() == Some(place);
+        let is_known = |it: &Loaded| it.row.waiting_place.as_deref() == Some(place);
+        let others = self.operations.values().filter(|it| it.operation.id != id && waits(it) && !is_known(it));
+        others.filter(|it| rank(it) >= bar).count() as u64
     }
 
     fn wait_or_fail(&mut self, id: OperationId, seq: u16, need: &Need, bytes: i64, shortage: &Shortage) -> Event {
@@ -110,7 +126,9 @@ impl Unit<'_> {
             if self.operations[&id].operation.waiting_for.as_deref() != Some(place) {
                 continue;
             }
-            if !self.ledger.fits(self.tx, place, row.waiting_bytes).await? {
+            // One that never fits, since the place's limit was lowered, is tried too: it fails, and keeps nobody waiting.
+            let could_fit = self.ledger.could_fit(self.tx, place, row.waiting_bytes).await?;
+            if could_fit && !self.ledger.fits(self.tx, place, row.waiting_bytes).await? {
                 break;
             }
             if let Err(ignored) = self.apply(id, Event::Woken, actor).await? {

@@ -12,7 +12,8 @@ use longshore_schema::{
     wire::{Announce, Outcome},
 };
 
-const SITE: &str = r#"
+/// A zone with a store of 1 GiB, and a pool.
+pub(super) const SITE: &str = r#"
 [[zone]]
 name = "z1"
 region = "r1"
@@ -32,7 +33,17 @@ url = "file:///fast"
 capacity = "1 GiB"
 "#;
 
-fn done(attempt: Attempt, output: impl serde::Serialize) -> Item {
+/// A worker that reaches both.
+pub(super) fn announced() -> Item {
+    let announce: Announce = serde_json::from_value(json!({
+        "worker": "w1", "incarnation": uuid::Uuid::nil(), "kind": "kvm", "host": "h1", "zone": "z1", "version": "1",
+        "tools": {}, "pools": ["fast"], "stores": ["main"], "concurrency": 4,
+    }))
+    .unwrap();
+    report(Report::Announce(announce))
+}
+
+pub(super) fn done(attempt: Attempt, output: impl serde::Serialize) -> Item {
     let result = Outcome::Output(serde_json::to_value(output).unwrap());
     report(Report::Done { attempt, worker: "w1".into(), result })
 }
@@ -70,12 +81,7 @@ async fn before_commit(journal: &Journal, message_id: &str) -> (Attempt, Item) {
 #[tokio::test]
 async fn a_report_that_another_engine_took_is_taken_again_by_one_that_remembers_what_was_before() {
     let journal = Journal::at(Config::default(), SITE).await;
-    let announced: Announce = serde_json::from_value(json!({
-        "worker": "w1", "incarnation": uuid::Uuid::nil(), "kind": "kvm", "host": "h1", "zone": "z1", "version": "1",
-        "tools": {}, "pools": ["fast"], "stores": ["main"], "concurrency": 4,
-    }))
-    .unwrap();
-    journal.write(vec![report(Report::Announce(announced))]).await;
+    journal.write(vec![announced()]).await;
     let (base, committed) = before_commit(&journal, "m1").await;
     journal.write(vec![committed]).await;
     let (commit, committed) = before_commit(&journal, "m2").await;

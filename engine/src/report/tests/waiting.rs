@@ -1,0 +1,60 @@
+//! Who waits for space, when several ask for it in one batch.
+
+use super::{
+    remembered::{SITE, announced, done},
+    *,
+};
+use longshore_schema::{
+    fault::code,
+    steps::volume::{Format, Measured},
+    tables::operation,
+};
+
+/// A backup of the volume, whose first step has been sent.
+async fn measuring(journal: &Journal, volume: &str) -> Attempt {
+    let body = json!({"zone": "z1", "store": "main", "pool": "fast", "volume": volume});
+    journal.command(volume, "backup-snapshot", body).await.unwrap()
+}
+
+/// The volume has so many MiB, and so the backup needs a little more.
+fn measured(attempt: Attempt, mib: u64) -> Item {
+    done(attempt, Measured { virtual_size: mib << 20, allocated: mib << 20, format: Format::Raw })
+}
+
+#[tokio::test]
+async fn who_comes_in_the_same_batch_does_not_overtake_who_waits() {
+    for together in [false, true] {
+        let journal = Journal::at(Config::default(), SITE).await;
+        journal.write(vec![announced()]).await;
+        let mut backups = vec![];
+        for volume in ["a.raw", "b.raw", "c.raw"] {
+            backups.push(measuring(&journal, volume).await);
+        }
+        assert_eq!(sent(&journal.write(vec![measured(backups[0], 600)]).await).len(), 1, "it fits");
+        let (large, small) = (measured(backups[1], 600), measured(backups[2], 1));
+        let batches = if together { vec![vec![large, small]] } else { vec![vec![large], vec![small]] };
+        for batch in batches {
+            let copies = sent(&journal.write(batch).await);
+            assert!(copies.is_empty(), "together: {together}: {copies:?} while another one waits");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_what_a_place_can_not_hold_any_more_fails_and_lets_the_others_by() {
+    let journal = Journal::at(Config::default(), SITE).await;
+    journal.write(vec![announced()]).await;
+    let (first, large, small) =
+        (measuring(&journal, "a.raw").await, measuring(&journal, "b.raw").await, measuring(&journal, "c.raw").await);
+    assert_eq!(sent(&journal.write(vec![measured(first, 300)]).await).len(), 1, "it fits");
+    for waiting in [measured(large, 800), measured(small, 1)] {
+        assert!(sent(&journal.write(vec![waiting]).await).is_empty());
+    }
+    let smaller = SITE.replace("capacity = \"1 GiB\"\nextent_size", "capacity = \"512 MiB\"\nextent_size");
+    let known = site::read(journal.database.read()).await.unwrap();
+    site::apply(&journal.database, &known, &Site::parse(&smaller).unwrap()).await.unwrap().unwrap();
+    let copies = sent(&journal.write(vec![Item::Wake("main".into())]).await);
+    assert_eq!(copies.iter().map(|it| it.operation).collect::<Vec<_>>(), [small.operation]);
+    let row = operation::Entity::find_by_id(large.operation.0).one(journal.database.read()).await.unwrap().unwrap();
+    assert_eq!((row.state.as_str(), &row.fault.unwrap()["code"]), ("failed", &json!(code::STORE_FULL)));
+}
