@@ -1,7 +1,7 @@
 //! The hub's state: queues, bindings and who holds what. Every method is one whole change under the hub's lock.
 
 use super::{
-    chaos::{Chaos, Dice, Fate},
+    chaos::{Chaos, Dice, Fate, Mischief},
     queue::{Dead, EXPIRED, State, Stored},
     route,
 };
@@ -21,6 +21,11 @@ pub(super) struct Broker {
 impl Broker {
     pub(super) fn new(chaos: Option<Chaos>) -> Broker {
         Broker { queues: BTreeMap::new(), dice: chaos.map(Dice::new), last_id: 0 }
+    }
+
+    /// What was done on purpose so far.
+    pub(super) fn mischief(&self) -> Mischief {
+        self.dice.as_ref().map(Dice::done).unwrap_or_default()
     }
 
     /// A number that was never given before.
@@ -70,11 +75,17 @@ impl Broker {
             return if mandatory { Err(Unsent::Unroutable { exchange, routing_key }) } else { Ok(()) };
         }
         parcel.mandatory = false;
-        let fate = self.dice.as_mut().map_or(Fate::PLAIN, Dice::fate);
+        let fate = self.dice.as_mut().map_or(Fate::PLAIN, |dice| dice.fate(&parcel.exchange));
         let now = Instant::now();
         for name in takers {
             for _ in 0..fate.copies {
                 self.put(&name, Stored::new(parcel.clone(), now));
+            }
+            if fate.copies > 0 {
+                self.let_late_come(&name);
+            }
+            if let Some(state) = self.queues.get_mut(&name).filter(|_| fate.late) {
+                state.put_late(Stored::new(parcel.clone(), now));
             }
             self.expire(&name, now);
         }
@@ -147,10 +158,21 @@ impl Broker {
         if let Some(state) = self.queues.get_mut(queue) {
             let waiting = state.waiting();
             let place = self.dice.as_mut().map_or(waiting, |dice| dice.place(waiting));
+            if let Some(dice) = self.dice.as_mut().filter(|_| state.overtakes(&stored, place)) {
+                dice.reordered(1);
+            }
             state.put(stored, place);
             if queue == names::DEAD {
                 state.limit(names::DEAD_LIMIT as usize, names::DEAD_LIMIT_BYTES as usize);
             }
+        }
+    }
+
+    /// A message has come to this queue: so do the copies of earlier ones that were to come after it.
+    fn let_late_come(&mut self, queue: &str) {
+        let late = self.queues.get_mut(queue).map_or(0, State::let_late_come);
+        if let Some(dice) = &mut self.dice {
+            dice.reordered(late);
         }
     }
 

@@ -10,7 +10,7 @@ mod connection;
 mod queue;
 mod route;
 
-pub use chaos::Chaos;
+pub use chaos::{Chaos, Mischief};
 pub use connection::EmbeddedCourier;
 
 use broker::Broker;
@@ -43,6 +43,11 @@ impl Embedded {
 
     fn with(chaos: Option<Chaos>) -> Embedded {
         Embedded { shared: Arc::new(Shared { broker: Mutex::new(Broker::new(chaos)), changed: Notify::new() }) }
+    }
+
+    /// What of that it has done so far; nothing without chaos.
+    pub fn mischief(&self) -> Mischief {
+        self.shared.broker().mischief()
     }
 
     /// A handle of its own, as a connection is: what it holds unsettled, and its own queues, end with it.

@@ -35,6 +35,8 @@ pub(super) struct State {
     /// (exchange, key)
     pub(super) bindings: Vec<(String, String)>,
     waiting: VecDeque<Stored>,
+    /// Copies that come after the next message.
+    late: Vec<Stored>,
     /// By delivery, in the order in which they went out.
     out: BTreeMap<u64, Out>,
 }
@@ -56,7 +58,7 @@ impl Stored {
 
 impl State {
     pub(super) fn new(declared: Queue, owner: Option<u64>) -> State {
-        State { declared, owner, bindings: vec![], waiting: VecDeque::new(), out: BTreeMap::new() }
+        State { declared, owner, bindings: vec![], waiting: VecDeque::new(), late: vec![], out: BTreeMap::new() }
     }
 
     /// How many wait.
@@ -67,6 +69,24 @@ impl State {
     /// Puts a message behind `place` others.
     pub(super) fn put(&mut self, stored: Stored, place: usize) {
         self.waiting.insert(place.min(self.waiting.len()), stored);
+    }
+
+    /// Whether a message that is put behind `place` others comes before another one.
+    pub(super) fn overtakes(&self, stored: &Stored, place: usize) -> bool {
+        self.waiting.iter().skip(place).any(|other| other.parcel != stored.parcel)
+    }
+
+    /// Keeps a copy back until the next message has come.
+    pub(super) fn put_late(&mut self, stored: Stored) {
+        self.late.push(stored);
+    }
+
+    /// The next message has come: puts what was kept back behind all that wait. How many there were.
+    pub(super) fn let_late_come(&mut self) -> usize {
+        let late = std::mem::take(&mut self.late);
+        let count = late.len();
+        self.waiting.extend(late);
+        count
     }
 
     /// Forgets the oldest that wait, until no more than `messages` and `bytes` are left.
@@ -127,6 +147,7 @@ impl State {
     /// Forgets everything in it, as an own queue does when its connection ends.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+        self.late.clear();
         self.out.clear();
     }
 }

@@ -38,8 +38,9 @@ async fn every_promise_is_kept() {
 #[tokio::test]
 async fn what_was_confirmed_arrives_through_any_chaos() {
     let (mut doubled, mut reordered, mut lost, mut lost_but_arrived) = (0, 0, 0, 0);
+    let mut counted = Mischief::default();
     for seed in 0..50 {
-        let hub = Embedded::with_chaos(Chaos { seed, double: 0.1, reorder: 0.1, lose: 0.1 });
+        let hub = Embedded::with_chaos(Chaos { seed, double: 0.1, reorder: 0.1, lose: 0.1, certain: None });
         let courier = hub.courier();
         courier.declare(&[work()]).await.unwrap();
         let answers = courier.publish((0..100).map(step).collect()).await;
@@ -58,15 +59,37 @@ async fn what_was_confirmed_arrives_through_any_chaos() {
             }
         }
         reordered += usize::from(!seen.is_sorted());
+        let done = hub.mischief();
+        assert_eq!(done.reordered > 0, !seen.is_sorted(), "seed {seed}: {done:?}");
+        counted.doubled += done.doubled;
+        counted.dropped += done.dropped;
     }
+    assert_eq!((counted.doubled, counted.dropped), (doubled, lost - lost_but_arrived));
     assert!(doubled > 100 && reordered > 40, "{doubled} doubled, {reordered} runs out of order");
     assert!(lost > 100 && lost_but_arrived > 50 && lost_but_arrived < lost, "{lost_but_arrived} of {lost} arrived");
 }
 
 #[tokio::test]
+async fn what_is_certain_happens_to_the_first_messages_and_to_no_others() {
+    let chaos = Chaos { seed: 0, double: 0.0, reorder: 0.0, lose: 0.0, certain: Some(names::STEPS) };
+    for (chaos, confirmed, seen, mischief) in [
+        (chaos, [false, true, true, true], vec![1, 2, 1, 3], Mischief { doubled: 1, dropped: 1, reordered: 1 }),
+        (Chaos { certain: Some(names::COMMANDS), ..chaos }, [true; 4], vec![0, 1, 2, 3], Mischief::default()),
+    ] {
+        let hub = Embedded::with_chaos(chaos);
+        let courier = hub.courier();
+        courier.declare(&[work()]).await.unwrap();
+        let answers = courier.publish((0..4).map(step).collect()).await;
+        assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), confirmed);
+        assert_eq!(collected(&courier).await, seen);
+        assert_eq!(hub.mischief(), mischief);
+    }
+}
+
+#[tokio::test]
 async fn the_same_seed_gives_the_same_chaos() {
     let run = async |seed| {
-        let hub = Embedded::with_chaos(Chaos { seed, double: 0.2, reorder: 0.5, lose: 0.2 });
+        let hub = Embedded::with_chaos(Chaos { seed, double: 0.2, reorder: 0.5, lose: 0.2, certain: None });
         let courier = hub.courier();
         courier.declare(&[work()]).await.unwrap();
         (courier.publish((0..50).map(step).collect()).await, collected(&courier).await)

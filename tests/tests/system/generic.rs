@@ -6,6 +6,7 @@ use crate::{
     meddler::{Failing, Meddler},
     rig::{Options, Parts, Rig, backup_body, content, files, make_volume, noise, restore_body},
 };
+use longshore_courier::embedded::Mischief;
 use longshore_engine::{audit::OperationView, operation as kinds};
 use longshore_schema::{
     fault::{Fault, code},
@@ -55,13 +56,13 @@ struct Slate {
 }
 
 impl Bench {
-    async fn new() -> Bench {
+    async fn new(parts: Parts) -> Bench {
         let meddler = Meddler::new();
-        let mut options = Options { grace_s: GRACE, between: Some(meddler.clone()), ..Options::new(Parts::Embedded) };
+        let mut options = Options { grace_s: GRACE, between: Some(meddler.clone()), ..Options::new(parts) };
         // One period for ever: the engine sweeps by itself once, and never again.
         options.config.sweep_every_s = u32::MAX;
-        // The engine's own commands are nobody's whom the site knows.
-        options.users = "[[user]]\nname = \"cloud1\"\ntenants = [\"t1\"]\n";
+        // The engine's own commands are nobody's whom the site knows. Ours are the broker's user's, where there is a broker.
+        options.users = "[[user]]\nname = \"longshore\"\ntenants = [\"t1\"]\n";
         let rig = Rig::with(options).await;
         let bytes = noise(1, SIZE);
         make_volume(&rig.volume("disk.qcow2"), "qcow2", &bytes);
@@ -205,15 +206,14 @@ impl Bench {
         self.rig.store.put(&key, whole, PutMode::Replace).await.unwrap();
     }
 
-    async fn end(self) {
+    async fn end(self) -> Mischief {
         self.rig.assert_clean().await;
-        self.rig.end().await;
+        self.rig.end().await
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_step_done_twice_leaves_what_once_leaves() {
-    let bench = Bench::new().await;
+pub(crate) async fn every_step_done_twice_leaves_what_once_leaves(parts: Parts) -> Mischief {
+    let bench = Bench::new(parts).await;
     for kind in Bench::kinds() {
         let job = bench.job(kind).await;
         let before = bench.slate().await;
@@ -222,12 +222,11 @@ async fn every_step_done_twice_leaves_what_once_leaves() {
         bench.assert_done(&job, &made, &before).await;
         bench.meddler.twice.store(false, SeqCst);
     }
-    bench.end().await;
+    bench.end().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fault_at_every_step_unwinds_to_a_clean_slate_and_so_does_unwinding_twice() {
-    let bench = Bench::new().await;
+pub(crate) async fn a_fault_at_every_step_unwinds_to_a_clean_slate_and_so_does_unwinding_twice(parts: Parts) -> Mischief {
+    let bench = Bench::new(parts).await;
     for kind in Bench::kinds() {
         let job = bench.job(kind).await;
         let before = bench.slate().await;
@@ -241,7 +240,7 @@ async fn a_fault_at_every_step_unwinds_to_a_clean_slate_and_so_does_unwinding_tw
             }
         }
     }
-    bench.end().await;
+    bench.end().await
 }
 
 /// Runs one that fails for good at a step, before or after it took effect, with everything done once or twice.

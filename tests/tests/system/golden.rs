@@ -109,6 +109,50 @@ async fn what_is_written_today_is_restored_bit_for_bit_by_python_and_damage_is_r
     rig.end().await;
 }
 
+/// What is in the folder and not golden: the digests themselves, and what is said of all.
+const NOT_GOLDEN: [&str; 2] = ["DIGESTS", "README.md"];
+
+/// Lines as `sha256sum` writes and checks them, by the file's name.
+fn digests(lines: &str) -> BTreeMap<String, String> {
+    let split = |line: &str| line.split_once("  ").map(|(digest, name)| (name.to_owned(), digest.to_owned()));
+    lines.lines().map(|line| split(line).unwrap_or_else(|| panic!("{line:?} is no line of sha256sum"))).collect()
+}
+
+/// Golden files in a folder, by their names from the golden folder on.
+fn golden_files(folder: &str) -> Vec<String> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(golden(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{folder}{}", entry.file_name().to_str().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(golden_files(&format!("{name}/")));
+        } else if !NOT_GOLDEN.contains(&name.as_str()) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+#[test]
+fn golden_files_stay_for_ever_as_they_are() {
+    let kept = digests(&std::fs::read_to_string(golden("DIGESTS")).unwrap());
+    let now: BTreeMap<String, String> = golden_files("").into_iter().map(|name| (name.clone(), sha256(&golden(&name)))).collect();
+    let lost: Vec<&String> = kept.iter().filter(|(name, digest)| now.get(*name) != Some(*digest)).map(|it| it.0).collect();
+    assert!(
+        lost.is_empty(),
+        "changed or gone: {lost:#?}\nGolden files stay for ever as they were written, since somebody has such a store or sends such \
+         messages. Put them back (`git checkout`) and let today's code read them; a new version of a format or a message gets new \
+         files beside these."
+    );
+    let new: Vec<String> =
+        now.iter().filter(|it| !kept.contains_key(it.0)).map(|(name, digest)| format!("{digest}  {name}")).collect();
+    assert!(
+        new.is_empty(),
+        "new golden files need their lines in tests/golden/DIGESTS, from when on they stay:\n{}",
+        new.join("\n")
+    );
+}
+
 /// Every field of `golden` is in `now`, with the same value; `now` may have more.
 fn assert_kept(golden: &Value, now: &Value, what: &str) {
     match (golden, now) {

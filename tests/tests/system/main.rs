@@ -7,6 +7,7 @@ mod chaos;
 mod cloud;
 mod command_line;
 mod containers;
+mod contract;
 mod encryption;
 mod faults;
 mod generic;

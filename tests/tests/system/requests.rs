@@ -4,6 +4,7 @@ use crate::{
     meddler::{Failing, Meddler},
     rig::{Options, Parts, Rig, backup_body, content, make_volume, noise, restore_body},
 };
+use longshore_courier::embedded::Mischief;
 use longshore_schema::{
     fault::{Fault, code},
     step::Way,
@@ -14,16 +15,16 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// A rig with a volume `disk`, on which this step is held back.
-async fn held(step: &str, way: Way) -> (Arc<Meddler>, Rig) {
+async fn held(parts: Parts, step: &str, way: Way) -> (Arc<Meddler>, Rig) {
     let meddler = Meddler::new();
     meddler.hold(step, way);
-    let rig = Rig::with(Options { between: Some(meddler.clone()), ..Options::new(Parts::Embedded) }).await;
+    let rig = Rig::with(Options { between: Some(meddler.clone()), ..Options::new(parts) }).await;
     make_volume(&rig.volume("disk"), "raw", &noise(1, 2 << 20));
     (meddler, rig)
 }
 
-async fn cancel_at(step: &'static str, end: &str) {
-    let (meddler, rig) = held(step, Way::Do).await;
+async fn cancel_at(parts: Parts, step: &'static str, end: &str) -> Mischief {
+    let (meddler, rig) = held(parts, step, Way::Do).await;
     let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
     meddler.reached().await;
     let reply = rig.submit("cancel", json!({"operation": id})).await;
@@ -33,27 +34,23 @@ async fn cancel_at(step: &'static str, end: &str) {
     assert_eq!(ended.fault.map(|it| it.code), (end == "failed").then(|| code::CANCELLED.to_owned()));
     assert_eq!(rig.keys().await.keys().filter(|it| it.starts_with("packs/")).count(), 0, "packs are left");
     rig.assert_clean().await;
-    rig.end().await;
+    rig.end().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_while_measuring_fails_at_once() {
-    cancel_at("volume.measure", "failed").await;
+pub(crate) async fn a_cancel_while_measuring_fails_at_once(parts: Parts) -> Mischief {
+    cancel_at(parts, "volume.measure", "failed").await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_while_copying_stops_the_worker_and_undoes() {
-    cancel_at("object.copy", "failed").await;
+pub(crate) async fn a_cancel_while_copying_stops_the_worker_and_undoes(parts: Parts) -> Mischief {
+    cancel_at(parts, "object.copy", "failed").await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_while_committing_is_decided_by_the_probe() {
-    cancel_at("object.commit", "failed").await;
+pub(crate) async fn a_cancel_while_committing_is_decided_by_the_probe(parts: Parts) -> Mischief {
+    cancel_at(parts, "object.commit", "failed").await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_of_a_ready_object_is_too_late() {
-    let rig = Rig::new(Parts::Embedded).await;
+pub(crate) async fn a_cancel_of_a_ready_object_is_too_late(parts: Parts) -> Mischief {
+    let rig = Rig::new(parts).await;
     make_volume(&rig.volume("disk"), "raw", &noise(1, 1 << 20));
     let backup = rig.backup("disk", None).await;
     let reply = rig.submit("cancel", json!({"operation": backup.id})).await;
@@ -64,12 +61,11 @@ async fn a_cancel_of_a_ready_object_is_too_late() {
     let again = rig.submit("destroy", json!({"operation": backup.id})).await;
     assert!(again.accepted, "asking again has no effect");
     rig.assert_clean().await;
-    rig.end().await;
+    rig.end().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_held_object_is_destroyed_only_when_the_last_holder_is_done() {
-    let (meddler, rig) = held("volume.write", Way::Do).await;
+pub(crate) async fn a_held_object_is_destroyed_only_when_the_last_holder_is_done(parts: Parts) -> Mischief {
+    let (meddler, rig) = held(parts, "volume.write", Way::Do).await;
     let backup = rig.backup("disk", None).await;
     let user = rig.accepted("create-volume", restore_body(backup.id, "new", "qcow2")).await;
     meddler.reached().await;
@@ -84,12 +80,13 @@ async fn a_held_object_is_destroyed_only_when_the_last_holder_is_done() {
     rig.in_state(backup.id, "destroyed").await;
     assert!(content(&rig.volume("new"), "qcow2") == noise(1, 2 << 20));
     rig.assert_clean().await;
-    rig.end().await;
+    rig.end().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_volume_that_is_made_without_a_format_is_what_its_name_says_and_backs_up_to_the_same_disk() {
-    let rig = Rig::new(Parts::Embedded).await;
+pub(crate) async fn a_volume_that_is_made_without_a_format_is_what_its_name_says_and_backs_up_to_the_same_disk(
+    parts: Parts,
+) -> Mischief {
+    let rig = Rig::new(parts).await;
     let bytes = noise(1, 2 << 20);
     make_volume(&rig.volume("disk"), "raw", &bytes);
     let backup = rig.backup("disk", None).await;
@@ -106,12 +103,11 @@ async fn a_volume_that_is_made_without_a_format_is_what_its_name_says_and_backs_
         assert!(content(&rig.volume(&copy), "raw") == bytes, "{name} was backed up as something else than it is");
     }
     rig.assert_clean().await;
-    rig.end().await;
+    rig.end().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_two_backups_of_one_volume_at_once_the_second_is_told_and_goes_through_later() {
-    let (meddler, rig) = held("object.copy", Way::Do).await;
+pub(crate) async fn of_two_backups_of_one_volume_at_once_the_second_is_told_and_goes_through_later(parts: Parts) -> Mischief {
+    let (meddler, rig) = held(parts, "object.copy", Way::Do).await;
     let first = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
     meddler.reached().await;
     let second = rig.submit("backup-snapshot", backup_body("disk", None)).await;
@@ -125,15 +121,14 @@ async fn of_two_backups_of_one_volume_at_once_the_second_is_told_and_goes_throug
         assert!(content(&rig.volume(name), "raw") == noise(1, 2 << 20));
     }
     rig.assert_clean().await;
-    rig.end().await;
+    rig.end().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_abandoned_undo_stays_booked_as_remains() {
+pub(crate) async fn an_abandoned_undo_stays_booked_as_remains(parts: Parts) -> Mischief {
     let meddler = Meddler::new();
     let fault = Fault::transient(code::POOL_UNREACHABLE, "the test's pool is away");
     *meddler.fails.lock().unwrap() = Some(Failing { step: "volume.remove".into(), way: Way::Undo, after: false, fault });
-    let rig = Rig::with(Options { between: Some(meddler), ..Options::new(Parts::Embedded) }).await;
+    let rig = Rig::with(Options { between: Some(meddler), ..Options::new(parts) }).await;
     make_volume(&rig.volume("disk"), "raw", &noise(1, 2 << 20));
     let backup = rig.backup("disk", None).await;
     let made = rig.restore(backup.id, "new", "raw").await;
@@ -145,9 +140,10 @@ async fn an_abandoned_undo_stays_booked_as_remains() {
     assert_eq!(ended.fault.unwrap().code, code::ABANDONED);
     let pools = longshore_engine::audit::places(rig.database.read(), "pool").await.unwrap();
     assert!(pools[0].used > 2 << 20, "what may remain stays booked");
-    rig.end().await;
+    rig.end().await
 }
 
+/// Not in the contract: SQLite has one engine, which locks its file.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_engines_on_one_database_do_everything_once() {
     let rig = Rig::with(Options { engines: 2, ..Options::new(Parts::Services) }).await;

@@ -4,7 +4,7 @@
 use futures::future::BoxFuture;
 use longshore_courier::{
     Courier, Inbox, Parcel, Properties, Queue,
-    embedded::{Chaos, Embedded},
+    embedded::{Chaos, Embedded, Mischief},
 };
 use longshore_engine::{
     audit::{self, OperationView},
@@ -42,6 +42,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Longer than anything takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// Who publishes on the tests' broker (`xtask/src/services/rabbitmq.rs`).
+const BROKER_USER: &str = "longshore";
 
 /// What a rig is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +86,8 @@ pub(crate) struct Options {
     pub(crate) calm: bool,
     /// Opens the worker's places; `None` for those of this host.
     pub(crate) opener: Option<Arc<dyn Opener>>,
-    /// The site's `[[user]]` entries. With any, the rig can only publish on an embedded broker, where it is the socket's user.
+    /// The site's `[[user]]` entries. With any, one must be `longshore` on the tests' broker; on an embedded one the rig is the
+    /// socket's user, who needs none.
     pub(crate) users: &'static str,
 }
 
@@ -123,7 +127,9 @@ pub(crate) struct Rig {
     pub(crate) url: String,
     pub(crate) store: Arc<dyn Store>,
     /// The user of what it publishes.
-    user: Option<&'static str>,
+    user: &'static str,
+    /// Carries the messages, unless a broker does.
+    hub: Embedded,
     control: Arc<dyn Courier>,
     reply_to: String,
     replies: Mutex<Box<dyn Inbox>>,
@@ -154,14 +160,9 @@ impl Rig {
             None => None,
             Some(services) => Some((services.fresh_bucket().await, services)),
         };
+        let hub = if options.calm || servers.is_some() { Embedded::new() } else { mischievous() };
         let connect: Connect = match &servers {
-            None if options.calm => embedded(Embedded::new()),
-            None => {
-                // What goes wrong differs from run to run; that nothing comes of it doesn't.
-                let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |it| it.parse().unwrap());
-                println!("the courier's SEED={seed}");
-                embedded(Embedded::with_chaos(Chaos { seed, double: 0.2, reorder: 0.3, lose: 0.005 }))
-            }
+            None => embedded(hub.clone()),
             Some(services) => {
                 let url = services.fresh_vhost().await;
                 Box::new(move |name| {
@@ -198,8 +199,8 @@ impl Rig {
         let replies = Queue::Own { name: reply_to.clone(), exchange: String::new(), routing_keys: vec![] };
         control.declare(&[replies]).await.unwrap();
         let replies = Mutex::new(control.consume(&reply_to, 100).await.unwrap());
-        let user = servers.is_none().then_some(names::LOCAL_USER);
-        let rig = Rig { dir, database, url, store, user, control, reply_to, replies, stop, tasks };
+        let user = if servers.is_some() { BROKER_USER } else { names::LOCAL_USER };
+        let rig = Rig { dir, database, url, store, user, hub, control, reply_to, replies, stop, tasks };
         rig.until("the worker has tried pool and store", async || {
             let stores = if options.wrong_secret { vec![] } else { vec!["main".to_owned()] };
             let workers = rig.workers().await;
@@ -227,7 +228,7 @@ impl Rig {
     }
 
     pub(crate) async fn submit_as(&self, message_id: &str, kind: &str, body: Value) -> Reply {
-        let user_id = self.user.map(str::to_owned);
+        let user_id = Some(self.user.to_owned());
         let properties = Properties { message_id: Some(message_id.into()), user_id, ..Properties::default() };
         serde_json::from_value(self.send(kind, body.to_string(), properties).await).unwrap()
     }
@@ -373,12 +374,13 @@ impl Rig {
         entries.into_iter().map(|it| (it.key, it.bytes)).collect()
     }
 
-    /// Stops everything as SIGTERM does, and checks that it ends well.
-    pub(crate) async fn end(self) {
+    /// Stops everything as SIGTERM does, and checks that it ends well. What the channels did on purpose until then.
+    pub(crate) async fn end(self) -> Mischief {
         self.stop.cancel();
         for task in self.tasks {
             tokio::time::timeout(LIMIT, task).await.expect("a clean end").unwrap().unwrap();
         }
+        self.hub.mischief()
     }
 }
 
@@ -392,6 +394,15 @@ pub(crate) fn backup_body(volume: &str, snapshot: Option<&str>) -> Value {
 
 pub(crate) fn restore_body(from: OperationId, volume: &str, format: &str) -> Value {
     json!({"zone": "z1", "from": from, "pool": "fast", "volume": volume, "format": format})
+}
+
+/// Doubles, reorders and loses messages: the first commands for certain, others by chance. Of those it loses few, since a lost
+/// step costs the whole time in which it could have started.
+fn mischievous() -> Embedded {
+    // What goes wrong differs from run to run; that nothing comes of it doesn't.
+    let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |it| it.parse().unwrap());
+    println!("the courier's SEED={seed}");
+    Embedded::with_chaos(Chaos { seed, double: 0.2, reorder: 0.3, lose: 0.005, certain: Some(names::COMMANDS) })
 }
 
 fn embedded(hub: Embedded) -> Connect {

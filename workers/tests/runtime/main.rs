@@ -570,7 +570,7 @@ async fn a_worker_that_is_asked_to_stop_finishes_what_it_can() {
 #[tokio::test]
 async fn with_messages_doubled_lost_and_out_of_order_each_attempt_runs_once_and_is_reported() {
     for seed in 0..2 {
-        let hub = Embedded::with_chaos(Chaos { seed, double: 0.3, reorder: 0.3, lose: 0.3 });
+        let hub = Embedded::with_chaos(Chaos { seed, double: 0.3, reorder: 0.3, lose: 0.3, certain: None });
         let mut engine = Engine::new(hub).await;
         let worker = Running::start(&engine, config("h1"));
         let mut open = HashMap::new();
