@@ -106,18 +106,9 @@ impl Sweep<'_> {
         let (volumes, choices) = (self.volumes()?, choices());
         eprintln!("once without being measured, as what a server stores first costs it more");
         self.measure(&choices[0], &volumes, "sweep-first")?;
-        let mut rows: Vec<Row> = vec![];
-        for round in 1..=self.rounds {
-            for (number, choice) in choices.iter().enumerate() {
-                eprintln!("round {round} of {}: {}", self.rounds, choice.name());
-                for (job, figures) in self.measure(choice, &volumes, &format!("sweep-{round}-{number}"))? {
-                    match rows.iter_mut().find(|row| row.choice == number && row.job == job) {
-                        Some(row) => row.rounds.push(figures),
-                        None => rows.push(Row { choice: number, job, rounds: vec![figures] }),
-                    }
-                }
-            }
-        }
+        let mut rows = vec![];
+        let measured = self.measure_all(&choices, &volumes, &mut rows);
+        // What was measured before a failure took long enough to be told.
         if !self.json {
             head();
         }
@@ -126,6 +117,21 @@ impl Sweep<'_> {
             match self.json {
                 true => println!("{}", self.line(choice, &row, &figures)),
                 false => table(&choice.name(), row.job, &figures),
+            }
+        }
+        measured
+    }
+
+    fn measure_all(&self, choices: &[Choice], volumes: &Volumes, rows: &mut Vec<Row>) -> Result<()> {
+        for round in 1..=self.rounds {
+            for (number, choice) in choices.iter().enumerate() {
+                eprintln!("round {round} of {}: {}", self.rounds, choice.name());
+                for (job, figures) in self.measure(choice, volumes, &format!("sweep-{round}-{number}"))? {
+                    match rows.iter_mut().find(|row| row.choice == number && row.job == job) {
+                        Some(row) => row.rounds.push(figures),
+                        None => rows.push(Row { choice: number, job, rounds: vec![figures] }),
+                    }
+                }
             }
         }
         Ok(())
