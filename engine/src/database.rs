@@ -202,6 +202,7 @@ impl Database {
     }
 
     /// Runs `work` in one transaction, in a task of its own. An error rolls back; an error of the commit is `Database`.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn transact<T, F>(&self, work: F) -> Result<T, Failed>
     where
         T: Send + 'static,

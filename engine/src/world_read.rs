@@ -23,6 +23,7 @@ use std::{collections::BTreeMap, sync::Arc};
 const FORGOTTEN_S: i64 = 86_400;
 
 /// Reads all zones and workers.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn surroundings(db: &impl ConnectionTrait, now: Timestamp, config: Config) -> Result<Surroundings, Failed> {
     let mut zones = BTreeMap::new();
     for row in zone::Entity::find().all(db).await? {
@@ -41,6 +42,7 @@ pub async fn surroundings(db: &impl ConnectionTrait, now: Timestamp, config: Con
 }
 
 /// Reads what a command touches.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn read(db: &impl ConnectionTrait, around: Surroundings, touches: Vec<Touch>) -> Result<World, Failed> {
     let mut world = World { zones: around.zones, workers: around.workers, ..World::default() };
     for touch in touches {

@@ -4,17 +4,23 @@
 use futures::TryStreamExt;
 use longshore_schema::{
     fault::{Fault, code},
-    ids::OperationId,
+    ids::{OperationId, PackId},
     site,
     step::{Attempt, Way},
     steps::{
-        object::{About, Base, Root},
+        object::{About, Base, Root, Sealed},
         volume::Format,
     },
     time::Timestamp,
 };
 use longshore_workers::{
-    datapath::{Tuning, Work, codec::Encoder, commit, copy, restore},
+    datapath::{
+        Tuning, Work,
+        codec::Encoder,
+        commit, copy,
+        format::{pack::Kind, packs_prefix},
+        restore, resume,
+    },
     hypervisor::{Draft, Hypervisor, kvm::Kvm},
     lease::Lease,
     store::{counted::Counted, description, open, probe},
@@ -39,6 +45,8 @@ enum Task {
     Backup { store: site::Store, pool: PathBuf, volume: String, base: Option<Base>, tuning: Option<Tuning> },
     /// Makes a volume of an object.
     Restore { store: site::Store, object: OperationId, root: Root, pool: PathBuf, volume: String },
+    /// Says what is in the packs that an object's own operation wrote.
+    Packs { store: site::Store, object: OperationId },
     /// Sums up what is in the store.
     Usage { store: site::Store },
     /// Reads the parts of a file that aren't holes, as often as it takes on one core, and does one thing to them.
@@ -71,6 +79,7 @@ async fn perform(task: Task) -> Result<Value, Fault> {
         }
         Task::Backup { store, pool, volume, base, tuning } => backup(&store, pool, &volume, base, tuning).await,
         Task::Restore { store, object, root, pool, volume } => restored(&store, object, root, pool, volume).await,
+        Task::Packs { store, object } => packs(&store, object).await,
         Task::Usage { store } => {
             let (opened, _) = open::attach(&store, Uuid::nil()).await?;
             let sizes: Vec<u64> = opened.list("").map_ok(|entry| entry.bytes).try_collect().await?;
@@ -94,6 +103,7 @@ async fn backup(
     let pool = Kvm::new(pool);
     let measured = pool.measure(volume, None, None).await?;
     let work = Work { store: Arc::new(counted), lease: lease(operation), operation, attempt: 1 };
+    let tuning = tuning.unwrap_or_default();
     let text = String::from;
     let (kind, tenant, zone, source) = (text("backup-snapshot"), text("t"), text("z"), format!("pool/{volume}"));
     let copying = copy::Copying {
@@ -103,18 +113,39 @@ async fn backup(
         about: About { kind, tenant, zone, name: None, source, created: Timestamp(0) },
         may_write: None,
         read_back: !description.capabilities.checks_bodies(),
-        tuning: tuning.unwrap_or_default(),
+        tuning,
     };
     let copied = copy::copy(&work, copying).await?;
-    let metadata_read = counts.read_bytes.load(Relaxed);
-    let committed = commit::commit(&work, &copied.root).await?;
+    let fetched_by_copy = counts.read_bytes.load(Relaxed);
+    let committed = commit::commit_with_fanout(&work, &copied.root, tuning.fanout).await?;
     let requests: u64 = [&counts.puts, &counts.gets, &counts.heads, &counts.lists].iter().map(|it| it.load(Relaxed)).sum();
     Ok(json!({
         "object": operation, "root": copied.root, "virtual_size": measured.virtual_size, "allocated": measured.allocated,
         "read": copied.read, "stored": copied.stored, "reused": copied.reused, "requests": requests,
         "sent": counts.written_bytes.load(Relaxed), "fetched": counts.read_bytes.load(Relaxed),
-        "fetched_by_copy": metadata_read, "read_back": copied.read_back + committed.read_back,
+        "fetched_by_copy": fetched_by_copy, "read_back": copied.read_back + committed.read_back,
+        // All else that is got is pages, footers, roots and markers.
+        "metadata_read": counts.read_bytes.load(Relaxed).saturating_sub(copied.read_back),
     }))
+}
+
+async fn packs(place: &site::Store, object: OperationId) -> Result<Value, Fault> {
+    let (store, _) = open::attach(place, Uuid::nil()).await?;
+    let listed: Vec<_> = store.list(&packs_prefix(object)).try_collect().await?;
+    let (mut extents, mut pages, mut page_bytes) = (0, 0, 0);
+    for entry in listed {
+        let Some(id) = PackId::of_key(&entry.key) else { continue };
+        for frame in resume::read_footer(&store, &Sealed { id, bytes: entry.bytes }).await? {
+            match frame.kind {
+                Kind::Extent => extents += u64::from(frame.stored),
+                Kind::Page(_) => {
+                    pages += 1;
+                    page_bytes += u64::from(frame.stored);
+                }
+            }
+        }
+    }
+    Ok(json!({"extent_bytes": extents, "pages": pages, "page_bytes": page_bytes}))
 }
 
 async fn restored(place: &site::Store, object: OperationId, root: Root, pool: PathBuf, volume: String) -> Result<Value, Fault> {

@@ -2,12 +2,16 @@
 //! is engine, runtime, broker and database. One process has engine, worker and control plane, each with its
 //! own connection to the broker.
 
-use super::{limits, usage};
+use super::{
+    counted::{Counted, Counts},
+    limits,
+    marks::Marks,
+    usage,
+};
 use crate::services::{Services, unique};
 use anyhow::{Context, Result, ensure};
-use async_trait::async_trait;
 use bytes::Bytes;
-use longshore_courier::{Courier, Inbox, Parcel, Properties, Queue, Unsent, embedded::Embedded};
+use longshore_courier::{Courier, Parcel, Properties, Queue, embedded::Embedded};
 use longshore_engine::{
     config::Config,
     database::Database,
@@ -24,10 +28,7 @@ use longshore_workers::{config::Config as WorkerConfig, opener::HostOpener, step
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Statement};
 use serde_json::{Value, json};
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,31 @@ pub enum Parts {
     Embedded,
     /// PostgreSQL with fsync, and RabbitMQ's quorum queues.
     Services,
+}
+
+/// A new database, and a new virtual host or none.
+pub(super) struct Fresh {
+    /// What is below, unless it is in this process.
+    pub(super) services: Option<Services>,
+    /// Has the database that is in this process, and goes with it.
+    pub(super) scratch: tempfile::TempDir,
+    /// The database's address.
+    pub(super) url: String,
+    /// The broker's.
+    pub(super) vhost: Option<String>,
+}
+
+impl Parts {
+    /// A place for one measurement.
+    pub(super) async fn fresh(self) -> Result<Fresh> {
+        let services = (self == Parts::Services).then(Services::from_env);
+        let scratch = tempfile::Builder::new().prefix("longshore-bench-").tempdir()?;
+        let (url, vhost) = match &services {
+            Some(services) => (services.fresh_database().await, Some(services.fresh_vhost().await)),
+            None => (format!("sqlite://{}/longshore.db", scratch.path().display()), None),
+        };
+        Ok(Fresh { services, scratch, url, vhost })
+    }
 }
 
 /// How much is measured.
@@ -59,12 +85,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs the measurement; the answer is one flat JSON object.
 pub async fn run(parts: Parts, load: Load) -> Result<Value> {
-    let services = (parts == Parts::Services).then(Services::from_env);
-    let scratch = tempfile::Builder::new().prefix("longshore-bench-").tempdir()?;
-    let (url, vhost) = match &services {
-        Some(services) => (services.fresh_database().await, Some(services.fresh_vhost().await)),
-        None => (format!("sqlite://{}/longshore.db", scratch.path().display()), None),
-    };
+    let Fresh { services, scratch: _scratch, url, vhost } = parts.fresh().await?;
     let bench = Bench::start(&url, vhost, load).await?;
     let mut figures = json!({"bench": "engine", "parts": format!("{parts:?}").to_lowercase(), "steps": STEPS});
     let mut put = |name: &str, value: f64| figures[name] = json!((value * 1000.0).round() / 1000.0);
@@ -150,6 +171,11 @@ impl Reading {
 impl Bench {
     /// On that database, and on that broker or in one process.
     pub(super) async fn start(url: &str, vhost: Option<String>, load: Load) -> Result<Bench> {
+        Bench::start_marked(url, vhost, load, None).await
+    }
+
+    /// The same; its messages are marked.
+    pub(super) async fn start_marked(url: &str, vhost: Option<String>, load: Load, marks: Option<Marks>) -> Result<Bench> {
         let counted = Arc::new(Counts::default());
         let hub = Embedded::new();
         let connect = async |name: &str| -> Result<Arc<dyn Courier>> {
@@ -157,7 +183,7 @@ impl Bench {
                 Some(url) => longshore_courier::open(url, name).await?,
                 None => Arc::new(hub.courier()),
             };
-            let counted: Arc<dyn Courier> = Arc::new(Counted { courier, counts: counted.clone() });
+            let counted: Arc<dyn Courier> = Arc::new(Counted { courier, counts: counted.clone(), marks: marks.clone() });
             Ok(counted)
         };
         let database = Database::open(url).await?;
@@ -223,6 +249,12 @@ impl Bench {
 
     /// Milliseconds from a submission to the event that says Ready, one at a time.
     pub(super) async fn alone(&self, count: usize) -> Result<Vec<f64>> {
+        let took = self.one_by_one(count).await?;
+        Ok(took.into_iter().map(|(from, to)| (to - from).as_secs_f64() * 1000.0).collect())
+    }
+
+    /// When each was submitted, and when the event that says Ready had arrived; the next one is submitted then.
+    pub(super) async fn one_by_one(&self, count: usize) -> Result<Vec<(Instant, Instant)>> {
         let (name, routing_keys) = (unique("events"), vec!["idle.ready".into()]);
         let queue = Queue::Own { name: name.clone(), exchange: names::EVENTS.into(), routing_keys };
         self.control.declare(&[queue]).await?;
@@ -237,14 +269,14 @@ impl Bench {
                     event.receipt.ack();
                     // Ids sort by time: events of what was asked for earlier may still come.
                     if about.data.operation.0 > asked {
-                        return anyhow::Ok(started.elapsed());
+                        return anyhow::Ok(Instant::now());
                     }
                 }
             };
             let publish = self.control.publish(vec![self.command()]);
             let (sent, ready) = tokio::join!(publish, tokio::time::timeout(PATIENCE, ready));
             ensure!(sent == [Ok(())], "a command was not confirmed: {sent:?}");
-            took.push(ready.context("no event")??.as_secs_f64() * 1000.0);
+            took.push((started, ready.context("no event")??));
         }
         Ok(took)
     }
@@ -288,46 +320,4 @@ pub(super) fn percentile(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let index = ((values.len() as f64 * part) as usize).min(values.len().saturating_sub(1));
     values.get(index).copied().unwrap_or(f64::NAN)
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    messages: AtomicU64,
-    quorum: AtomicU64,
-}
-
-/// Counts what is published.
-struct Counted {
-    counts: Arc<Counts>,
-    courier: Arc<dyn Courier>,
-}
-
-#[async_trait]
-impl Courier for Counted {
-    async fn declare(&self, queues: &[Queue]) -> Result<()> {
-        self.courier.declare(queues).await
-    }
-
-    async fn publish(&self, parcels: Vec<Parcel>) -> Vec<Result<(), Unsent>> {
-        let durable = [names::COMMANDS, names::STEPS, names::REPORTS];
-        self.counts.messages.fetch_add(parcels.len() as u64, Relaxed);
-        self.counts.quorum.fetch_add(parcels.iter().filter(|it| durable.contains(&&*it.exchange)).count() as u64, Relaxed);
-        self.courier.publish(parcels).await
-    }
-
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Box<dyn Inbox>> {
-        self.courier.consume(queue, prefetch).await
-    }
-
-    fn link(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.courier.link()
-    }
-
-    fn is_local(&self) -> bool {
-        self.courier.is_local()
-    }
-
-    async fn close(&self) {
-        self.courier.close().await;
-    }
 }

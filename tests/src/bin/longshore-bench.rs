@@ -6,17 +6,23 @@ use longshore_tests::bench::{
     data,
     engine::{self, Load, Parts},
     growth::{self, Rows},
+    marks::Marks,
+    trace,
 };
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
 const WANTED: &str = "wanted: data and a task as JSON; or engine or engine-embedded, operations queued, operations alone, depth of \
-    queues, engines; or growth, operations, whole or slim, explain or measure";
+    queues, engines; or trace or trace-embedded, operations alone; or growth, operations, whole or slim, explain or measure";
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (filter, marks) = (EnvFilter::from_default_env(), Marks::default());
+    match arguments.first() {
+        Some(&("trace" | "trace-embedded")) => marks.clone().subscriber(filter).init(),
+        _ => tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init(),
+    }
     match arguments[..] {
         ["data", task] => println!("{}", data::run(task).await?),
         ["engine", queued, alone, depth, engines] => {
@@ -25,6 +31,8 @@ async fn main() -> Result<()> {
         ["engine-embedded", queued, alone, depth, engines] => {
             println!("{}", engine::run(Parts::Embedded, load([queued, alone, depth, engines])?).await?);
         }
+        ["trace", alone] => println!("{}", trace::run(Parts::Services, number(alone)?, &marks).await?),
+        ["trace-embedded", alone] => println!("{}", trace::run(Parts::Embedded, number(alone)?, &marks).await?),
         ["growth", operations, rows, how] => {
             let rows = if rows == "slim" { Rows::Slim } else { Rows::Whole };
             measure_growth(growth::Options { operations: operations.parse()?, rows, explain: how == "explain" }).await?;
@@ -35,10 +43,13 @@ async fn main() -> Result<()> {
 }
 
 fn load(numbers: [&str; 4]) -> Result<Load> {
-    let number = |text: &str| text.parse::<usize>().with_context(|| format!("{text} is not a number"));
     let [queued, alone, depth, engines] = numbers;
     let (queued, alone, engines) = (number(queued)?, number(alone)?, number(engines)?);
     Ok(Load { queued, alone, engines, queue_depth: number(depth)?.try_into()? })
+}
+
+fn number(text: &str) -> Result<usize> {
+    text.parse().with_context(|| format!("{text} is not a number"))
 }
 
 async fn measure_growth(options: growth::Options) -> Result<()> {

@@ -9,8 +9,9 @@ use super::{
         ready::{MAX_MARKER, decode_ready, encode_aborted, encode_ready},
         ready_key,
         root::RootFile,
+        shape::FANOUT,
     },
-    manifest::{Cursor, load_root, page_place},
+    manifest::{Cursor, load_root_with_fanout, page_place},
     resume::{check_length, read_footer},
     unfinished,
 };
@@ -31,12 +32,17 @@ const PARALLEL: usize = 8;
 
 /// Makes the object count, after reading back what makes it up.
 pub async fn commit(work: &Work, root: &Root) -> Result<Committed, Fault> {
+    commit_with_fanout(work, root, FANOUT).await
+}
+
+/// The same of an object whose pages have so many entries: `Shape::with_fanout`.
+pub async fn commit_with_fanout(work: &Work, root: &Root, fanout: u64) -> Result<Committed, Fault> {
     unfinished::remove_all(work).await?;
     if let Some(root) = committed(&work.store, work.operation).await? {
         return Ok(Committed { root, read_back: 0 });
     }
     refuse_aborted(work).await?;
-    let read_back = read_back(work, root).await?;
+    let read_back = read_back(work, root, fanout).await?;
     let body = encode_ready(root).map_err(|broken| Fault::permanent(code::INTERNAL, format!("write ready: {broken}")))?;
     work.lease.check()?;
     // Whether it was written now or existed: what it says now is what counts.
@@ -151,8 +157,8 @@ async fn refuse_aborted(work: &Work) -> Result<(), Fault> {
 }
 
 /// Root, pages of this operation's, length and footer of its packs. The bytes read.
-async fn read_back(work: &Work, root: &Root) -> Result<u64, Fault> {
-    let file = load_root(&work.store, work.operation, root).await?;
+async fn read_back(work: &Work, root: &Root, fanout: u64) -> Result<u64, Fault> {
+    let file = load_root_with_fanout(&work.store, work.operation, root, fanout).await?;
     let own: Vec<_> = file.packs.iter().filter(|pack| pack.id.operation == work.operation).cloned().collect();
     let footers = stream::iter(own).map(|pack| async move {
         work.lease.check()?;

@@ -7,14 +7,9 @@ use super::{
     Tuning, Work,
     counts::check_counts,
     finish::{Finished, Sums, finish},
-    format::{
-        pack::Kind,
-        page::Entry,
-        root::RootFile,
-        shape::{FANOUT, Shape},
-    },
+    format::{pack::Kind, page::Entry, root::RootFile, shape::Shape},
     lost::lost,
-    manifest::{Cursor, Leaf, load_root},
+    manifest::{Cursor, Leaf, load_root_with_fanout},
     pack::{Content, Numbers, Packer},
     process::{Outcome, Processed, Task, process},
     read::{Reader, Walk},
@@ -59,7 +54,7 @@ pub struct Copying {
 /// Copies, and closes the reader.
 pub async fn copy(work: &Work, copying: Copying) -> Result<Copied, Fault> {
     let reader: Reader = Arc::new(copying.reader);
-    let shape = Shape::new(reader.size(), copying.extent_size);
+    let shape = Shape::with_fanout(reader.size(), copying.extent_size, copying.tuning.fanout);
     let shape = shape.map_err(|broken| Fault::permanent(code::IMAGE_INVALID, format!("{}: {broken}", copying.about.source)))?;
     let job = Job {
         work: work.clone(),
@@ -148,7 +143,7 @@ impl Job {
 
     async fn open(&self, mut base: Base, because: &mut Option<String>) -> Result<Option<Usable>, Fault> {
         let loaded = match check_counts(&self.work.store, base.object, &base.root).await {
-            Ok(()) => load_root(&self.work.store, base.object, &base.root).await,
+            Ok(()) => load_root_with_fanout(&self.work.store, base.object, &base.root, self.shape.fanout()).await,
             Err(fault) => Err(fault),
         };
         let root = match loaded {
@@ -219,7 +214,7 @@ impl Job {
             {
                 let known = earlier.known(span).await?;
                 let base = match &mut base {
-                    Some(usable) => base_leaf(usable, &mut leaf, span.first / FANOUT).await?,
+                    Some(usable) => base_leaf(usable, &mut leaf, span.first / self.shape.fanout()).await?,
                     None => None,
                 };
                 let task = Task { span, base, sparse: sparse.clone(), known, level: self.tuning.level };

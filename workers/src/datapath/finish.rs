@@ -91,7 +91,7 @@ pub async fn finish(work: &Work, shape: Shape, about: About, finished: Finished)
             let packs = packs.collect::<Result<Vec<_>, Fault>>()?;
             let own: Vec<Sealed> = packs.iter().filter(|pack| all && pack.id.operation == work.operation).cloned().collect();
             let read_back = read_back(work, &own).await?;
-            let root = RootFile { header, top: built.top, packs };
+            let root = RootFile { header, top: built.top, packs, fanout: shape.fanout() };
             let bytes = root.encode();
             let bytes = bytes.map_err(|broken| Fault::permanent(code::INTERNAL, format!("write the root: {broken}")))?;
             let described = describe(work, &bytes);

@@ -24,11 +24,18 @@ use std::{
     sync::Arc,
 };
 
-/// No page has more bytes: header, as many packs as entries, the larger entries.
-const MAX_PAGE: usize = 24 + FANOUT as usize * (24 + 76);
-
 /// Reads and checks a root.
 pub async fn load_root(store: &Arc<dyn Store>, object: OperationId, root: &Root) -> Result<RootFile, Fault> {
+    load_root_with_fanout(store, object, root, FANOUT).await
+}
+
+/// The same of an object whose pages have so many entries: `Shape::with_fanout`.
+pub async fn load_root_with_fanout(
+    store: &Arc<dyn Store>,
+    object: OperationId,
+    root: &Root,
+    fanout: u64,
+) -> Result<RootFile, Fault> {
     let key = root_key(object, root.attempt);
     if root.bytes > MAX_ROOT {
         return Err(Broken("longer than a root may be").at(&key));
@@ -37,7 +44,7 @@ pub async fn load_root(store: &Arc<dyn Store>, object: OperationId, root: &Root)
     if blake3::hash(&bytes).to_hex().as_str() != root.digest {
         return Err(Broken("its digest isn't the recorded one").at(&key));
     }
-    let file = RootFile::decode(&bytes).map_err(|broken| broken.at(&key))?;
+    let file = RootFile::decode_with_fanout(&bytes, fanout).map_err(|broken| broken.at(&key))?;
     if file.header.operation != object || file.header.attempt != root.attempt {
         return Err(Broken("it is another object's").at(&key));
     }
@@ -47,6 +54,8 @@ pub async fn load_root(store: &Arc<dyn Store>, object: OperationId, root: &Root)
 /// One leaf page's worth of an object, and the pages above it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
+    /// The first extent under it.
+    pub first: u64,
     /// The extents.
     pub entries: Vec<Entry>,
     /// The page that holds them, then the one above, up to the one that the root names.
@@ -56,7 +65,7 @@ pub struct Leaf {
 impl Leaf {
     /// What it has for an extent, if that is under it and before the object's end.
     pub fn entry(&self, extent: u64) -> Option<&Entry> {
-        self.entries.get((extent % FANOUT) as usize)
+        self.entries.get(usize::try_from(extent.checked_sub(self.first)?).ok()?)
     }
 }
 
@@ -108,7 +117,7 @@ impl Cursor {
             Found::Leaf(leaf) => Ok(leaf),
             Found::Nothing { above, .. } => {
                 let count = usize::try_from(self.shape.entries(0, index)).unwrap_or(0);
-                Ok(Leaf { entries: vec![Entry::Zero; count], above })
+                Ok(Leaf { first: index * self.shape.fanout(), entries: vec![Entry::Zero; count], above })
             }
         }
     }
@@ -135,7 +144,7 @@ impl Cursor {
         let mut siblings = Arc::new(self.top.clone());
         let mut above = VecDeque::new();
         for level in (0..self.shape.levels()).rev() {
-            let span = FANOUT.pow(u32::from(level));
+            let span = self.shape.fanout().pow(u32::from(level));
             let at = index / span;
             let page = child(&siblings, level, self.shape, at)?;
             above.push_front(page.clone());
@@ -152,7 +161,7 @@ impl Cursor {
             }
             let stored = self.leaf_bytes(index, &siblings, wanted).await?;
             return match self.decode(0, index, &page, &stored)? {
-                Page::Leaf(entries) => Ok(Found::Leaf(Leaf { entries, above: above.into() })),
+                Page::Leaf(entries) => Ok(Found::Leaf(Leaf { first: index * self.shape.fanout(), entries, above: above.into() })),
                 Page::Index(_) => Err(Broken("an index page where a leaf should be").at(describe(0, index, &page))),
             };
         }
@@ -184,10 +193,11 @@ impl Cursor {
         siblings: &[PageRef],
         wanted: &(dyn Fn(&PageRef) -> bool + Send + Sync),
     ) -> Result<Bytes, Fault> {
-        let parent = index / FANOUT;
+        let fanout = self.shape.fanout();
+        let parent = index / fanout;
         if self.leaves.0 != parent || !self.leaves.1.contains_key(&index) {
             let mut pieces = vec![];
-            for (at, page) in (parent * FANOUT..).zip(siblings).filter(|(at, page)| *at >= index && wanted(page)) {
+            for (at, page) in (parent * fanout..).zip(siblings).filter(|(at, page)| *at >= index && wanted(page)) {
                 if let Some(place) = page_place(page) {
                     self.check_place(place)?;
                     pieces.push(Piece { place: place.clone(), length: place.stored, tag: at });
@@ -247,7 +257,9 @@ pub fn page_place(page: &PageRef) -> Option<&Place> {
 
 fn decode_page(shape: Shape, level: u8, index: u64, place: &Place, stored: &[u8], digest: &blake3::Hash) -> Result<Page, Broken> {
     let mut decoder = Decoder::new().map_err(|_| Broken("zstd can't be started"))?;
-    let bytes = decoder.page(place.codec, stored, MAX_PAGE)?;
+    // No page has more bytes: header, as many packs as entries, the larger entries.
+    let most = 24 + shape.fanout() as usize * (24 + 76);
+    let bytes = decoder.page(place.codec, stored, most)?;
     if blake3::hash(&bytes) != *digest {
         return Err(Broken("its digest differs"));
     }
@@ -256,7 +268,7 @@ fn decode_page(shape: Shape, level: u8, index: u64, place: &Place, stored: &[u8]
 
 /// Page `at` of a level, among the children of one page, or of the root.
 fn child(siblings: &[PageRef], level: u8, shape: Shape, at: u64) -> Result<PageRef, Fault> {
-    let number = if level + 1 == shape.levels() { at } else { at % FANOUT };
+    let number = if level + 1 == shape.levels() { at } else { at % shape.fanout() };
     let found = usize::try_from(number).ok().and_then(|number| siblings.get(number)).cloned();
     found.ok_or_else(|| Fault::permanent(code::INTERNAL, format!("page {at} of level {level} is past the end")))
 }

@@ -46,11 +46,13 @@ pub struct Tuning {
     pub puts: usize,
     /// Spans that are read or processed at the same time.
     pub spans: usize,
+    /// Entries of a manifest page. The store format has `FANOUT`: what has others is measured, and is no object to any reader.
+    pub fanout: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning { level: 1, pack_bytes: 32 << 20, puts: 4, spans: 8 }
+        Tuning { level: 1, pack_bytes: 32 << 20, puts: 4, spans: 8, fanout: format::shape::FANOUT }
     }
 }
 

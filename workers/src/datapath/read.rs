@@ -1,7 +1,7 @@
 //! Walks a volume in spans: some extents in a row, and which of them have to be read. What is known to be zeros
 //! isn't read; the rest is read in large pieces.
 
-use super::format::shape::{FANOUT, Shape};
+use super::format::shape::Shape;
 use crate::hypervisor::{BlockRead, Extent};
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -50,7 +50,8 @@ impl Walk {
         }
         let extent_size = u64::from(self.shape.extent_size());
         let first = self.next;
-        let count = self.zeros(first).await?.max(left.min(SPAN / extent_size));
+        let most = (SPAN / extent_size).min(self.shape.fanout());
+        let count = self.zeros(first).await?.max(left.min(most));
         let start = self.shape.offset(first);
         let end = self.shape.offset(first + count).min(self.shape.size());
         self.ask_until(end).await?;
@@ -73,7 +74,8 @@ impl Walk {
 
     /// Extents from `first` to the end of its leaf page, if all of them are known to be zeros; else 0.
     async fn zeros(&mut self, first: u64) -> Result<u64, Fault> {
-        let last = ((first / FANOUT + 1) * FANOUT).min(self.shape.extents());
+        let fanout = self.shape.fanout();
+        let last = ((first / fanout + 1) * fanout).min(self.shape.extents());
         let end = self.shape.offset(last).min(self.shape.size());
         self.ask_until(end).await?;
         let zeros = self.runs.front().is_some_and(|run| run.zero && run.offset + run.bytes >= end);

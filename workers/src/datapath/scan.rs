@@ -4,12 +4,7 @@
 use super::{
     codec::Decoder,
     fetch::{Piece, Request, requests},
-    format::{
-        Broken, Codec, Hash, Place,
-        page::Entry,
-        root::RootFile,
-        shape::{FANOUT, Shape},
-    },
+    format::{Broken, Codec, Hash, Place, page::Entry, root::RootFile, shape::Shape},
     manifest::Cursor,
     on_processor,
 };
@@ -77,10 +72,11 @@ pub async fn scan(store: &Arc<dyn Store>, lease: &Arc<Lease>, root: &RootFile, s
     while index < shape.pages(0) {
         lease.check()?;
         let (entries, next) = cursor.entries(index).await?;
-        let end = shape.offset(next * FANOUT).min(shape.size());
-        let mut zeros = end - shape.offset(index * FANOUT);
+        let first = index * shape.fanout();
+        let end = shape.offset(next * shape.fanout()).min(shape.size());
+        let mut zeros = end - shape.offset(first);
         let mut pieces = vec![];
-        for (extent, entry) in (index * FANOUT..).zip(entries) {
+        for (extent, entry) in (first..).zip(entries) {
             if let Entry::Data(digest, place) = entry {
                 let length = shape.length(extent);
                 zeros -= u64::from(length);

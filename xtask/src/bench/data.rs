@@ -8,6 +8,7 @@ use super::{
     plot,
     report::Report,
     server::{Kind, Server},
+    sweep::Sweep,
 };
 use crate::services::{
     guard::Guard,
@@ -34,9 +35,12 @@ pub struct Options {
     /// Write docs/performance/data.svg; with s3s-fs, data-s3s-fs.svg.
     #[arg(long)]
     plot: bool,
-    /// Only Longshore, with other extents, levels, packs and numbers of requests: what the defaults were chosen by.
-    #[arg(long)]
+    /// Only Longshore, with other extents, pages, levels, packs and numbers of requests: what the defaults are chosen by.
+    #[arg(long, conflicts_with = "plot")]
     sweep: bool,
+    /// How often a sweep measures each choice: its figures are medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), requires = "sweep")]
+    rounds: u32,
 }
 
 /// Bodies of the limits of sending.
@@ -49,9 +53,22 @@ pub fn run(options: &Options) -> Result<()> {
     longshore::build()?;
     let folder = scratch::make()?;
     let guard = Guard::new(&std::env::current_exe()?, &folder)?;
-    let measured = Server::start(options.server, &folder).and_then(|server| Bench::new(options, &server, &folder)?.run());
+    let measured = Server::start(options.server, &folder).and_then(|server| measure(options, &server, &folder));
     let stopped = guard.stop();
     measured.and(stopped)
+}
+
+fn measure(options: &Options, server: &Server, folder: &Path) -> Result<()> {
+    let bytes = (options.size * 64.0) as u64 * 4 * image::PIECE;
+    fs::create_dir(folder.join("pool"))?;
+    let volume = folder.join("pool/disk");
+    eprintln!("longshore is built with the profile {}; making a disk of {} MiB", longshore::PROFILE, bytes >> 20);
+    image::make(&volume, bytes)?;
+    if options.sweep {
+        let Options { rounds, json, .. } = *options;
+        return Sweep { server, folder, disk: &volume, bytes, rounds, json }.run();
+    }
+    Bench { options, server, folder, volume, bytes, report: Report::new(options.json) }.compare()
 }
 
 struct Bench<'a> {
@@ -63,20 +80,7 @@ struct Bench<'a> {
     report: Report,
 }
 
-impl<'a> Bench<'a> {
-    fn new(options: &'a Options, server: &'a Server, folder: &'a Path) -> Result<Bench<'a>> {
-        let bytes = (options.size * 64.0) as u64 * 4 * image::PIECE;
-        fs::create_dir(folder.join("pool"))?;
-        let volume = folder.join("pool/disk");
-        eprintln!("longshore is built with the profile {}; making a disk of {} MiB", longshore::PROFILE, bytes >> 20);
-        image::make(&volume, bytes)?;
-        Ok(Bench { options, server, folder, volume, bytes, report: Report::new(options.json) })
-    }
-
-    fn run(mut self) -> Result<()> {
-        if self.options.sweep { self.sweep() } else { self.compare() }
-    }
-
+impl Bench<'_> {
     fn compare(&mut self) -> Result<()> {
         let (server, volume) = (self.server, self.volume.clone());
         let restic = Restic { server, scratch: self.folder };
@@ -183,48 +187,6 @@ impl<'a> Bench<'a> {
         // A changed extent is a block of 4 KiB, and the bitmap of its sectors.
         let metadata = of("sent") + of("fetched") - 1000.0 * f64::from(4096 + 64);
         Ok(json!({"sparse_metadata_mib": rounded(Some(metadata / f64::from(1 << 20)))}))
-    }
-
-    fn sweep(&mut self) -> Result<()> {
-        let (server, volume) = (self.server, self.volume.clone());
-        let mut fulls = vec![];
-        for extent_kib in [64, 256, 1024, 4096] {
-            let store = Store::found(server, &format!("extents-{extent_kib}"), extent_kib)?;
-            let full = store.backup(server, &volume, None, None)?;
-            self.report.add("full", format!("extents {extent_kib} KiB"), &full.cost);
-            fulls.push((extent_kib, store, full));
-        }
-        let tunings = [
-            json!({"level": 3}),
-            json!({"level": -1}),
-            json!({"pack_bytes": 8 << 20}),
-            json!({"pack_bytes": 16 << 20}),
-            json!({"puts": 1}),
-            json!({"puts": 2}),
-            json!({"puts": 8}),
-            json!({"spans": 4}),
-            json!({"spans": 16}),
-            json!({}),
-        ];
-        for tuning in tunings {
-            let name = tuning.to_string();
-            let done = fulls[1].1.backup(server, &volume, None, Some(tuning))?;
-            self.report.add("full", name, &done.cost);
-        }
-        image::change(&volume, self.bytes)?;
-        for (extent_kib, store, full) in &fulls {
-            let incremental = store.backup(server, &volume, Some(full), None)?;
-            self.report.add("incremental", format!("extents {extent_kib} KiB"), &incremental.cost);
-            let restored = self.folder.join("pool/restored");
-            self.report.add(
-                "restore",
-                format!("extents {extent_kib} KiB"),
-                &store.restore(server, &incremental, &restored)?.cost,
-            );
-            same(&volume, &restored)?;
-            fs::remove_file(&restored)?;
-        }
-        Ok(())
     }
 }
 

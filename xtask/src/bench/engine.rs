@@ -28,11 +28,20 @@ pub struct Options {
     /// Measure both ways, one after the other, and write docs/performance/engine.svg.
     #[arg(long, conflicts_with = "embedded")]
     plot: bool,
+    /// Only operations alone: how the time of one divides between broker, database, reading for the plan, and the rest.
+    #[arg(long, conflicts_with = "plot")]
+    trace_alone: bool,
 }
 
 /// Measures, and draws.
 pub fn run(options: &Options) -> Result<()> {
     figures::build()?;
+    if options.trace_alone {
+        let part = if options.embedded { "trace-embedded" } else { "trace" };
+        let measured = figures::measured(&[part.to_owned(), options.alone.to_string()], !options.embedded)?;
+        figures::print(&measured, options.json);
+        return Ok(());
+    }
     let numbers = [options.operations, options.alone, options.queue_depth.into(), options.engines].map(|it| it.to_string());
     let mut all = vec![];
     let ways = [("engine", true, !options.embedded), ("engine-embedded", false, options.embedded || options.plot)];

@@ -61,6 +61,11 @@ impl Store {
         )
     }
 
+    /// What is in the packs that an object's own operation wrote: `extent_bytes`, `pages`, `page_bytes`.
+    pub fn packs(&self, server: &Server, object: &Done) -> Result<Value> {
+        Ok(task(server, &json!({"do": "packs", "store": self.place, "object": object.said["object"]}))?.said)
+    }
+
     /// Makes a volume of an object.
     pub fn restore(&self, server: &Server, object: &Done, volume: &Path) -> Result<Done> {
         let (pool, volume) = parts(volume)?;

@@ -12,3 +12,4 @@ pub mod plot;
 pub mod report;
 pub mod s3s_fs;
 pub mod server;
+pub mod sweep;

@@ -132,6 +132,12 @@ impl Server {
         run(curl.args(["-X", "PUT"]).arg(format!("{}/{name}", self.endpoint())).stdout(Stdio::null()))
     }
 
+    /// Removes a bucket with all that is in it.
+    pub fn remove_bucket(&self, name: &str) -> Result<()> {
+        let mut curl = self.curl();
+        run(curl.args(["-X", "DELETE"]).arg(format!("{}/{name}", self.endpoint())).stdout(Stdio::null()))
+    }
+
     /// The counters so far; `None` of a server that doesn't count.
     pub fn traffic(&self) -> Result<Option<Traffic>> {
         let Some(metrics) = self.s3.metrics else { return Ok(None) };

@@ -12,7 +12,7 @@ pub enum Bench {
     Data(data::Options),
     /// Operations of four steps that do nothing, beside the limits of broker and database.
     Engine(engine::Options),
-    /// What is asked every day, on a small database and on one with ten million operations.
+    /// What is asked every day, on an empty database, on a small one and on one with ten million operations.
     Growth(growth::Options),
 }
 

@@ -1,6 +1,6 @@
 //! How long the questions take on a database, and what an operation takes on it from its submission until Ready.
 
-use super::questions;
+use super::questions::{self, Question};
 use crate::bench::{
     engine::{Bench, percentile},
     usage,
@@ -43,12 +43,15 @@ pub(super) struct Measured {
     pub(super) resident: u64,
 }
 
-/// Measures; questions about one operation are about `about` in turn.
+/// Measures; questions about one operation are about `about` in turn, and are left out if there is none.
 pub(super) async fn measure(bench: &Bench, about: &[OperationId]) -> Result<Measured> {
     let mut times = vec![];
-    for (what, question) in questions::all() {
+    let is_asked = |question: &Question| !about.is_empty() || !question.needs_operations();
+    let nobody = [OperationId::new()];
+    let in_turn = if about.is_empty() { &nobody[..] } else { about };
+    for (what, question) in questions::all().into_iter().filter(|(_, question)| is_asked(question)) {
         let mut took_ms = vec![];
-        for (round, about) in about.iter().cycle().take(WARM_UP + ROUNDS).enumerate() {
+        for (round, about) in in_turn.iter().cycle().take(WARM_UP + ROUNDS).enumerate() {
             let started = Instant::now();
             question.ask(&bench.database, *about).await.with_context(|| what)?;
             if round >= WARM_UP {

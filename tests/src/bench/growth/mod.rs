@@ -1,5 +1,6 @@
-//! Growth: what is asked every day, on a small database and on one with millions of operations that are over. One engine
-//! runs all the while, so that its connections, its plans and its memory are those that it began with.
+//! Growth: what is asked every day, on an empty database, on a small one and on one with millions of operations that are over.
+//! The small one grows into the large one, and one engine runs all the while, so that its connections, its plans and its memory
+//! are those that it began with.
 
 mod copies;
 mod explain;
@@ -17,6 +18,7 @@ use crate::services::Services;
 use anyhow::{Context, Result};
 pub use explain::{Reading, plans, readings, sqlite_plans};
 pub use generate::{Generator, Rows};
+use measure::Measured;
 pub use measure::Times;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -26,6 +28,8 @@ pub use work::{Touched, touched_by};
 const FEW: u64 = 2000;
 /// Operations that questions are about.
 const ABOUT: u64 = 200;
+/// One engine, with the depth of queues that is its own; what it does is asked for by the measurement.
+const LOAD: Load = Load { queued: 0, alone: 0, engines: 1, queue_depth: 64 };
 const MIB: f64 = (1u64 << 20) as f64;
 
 /// How much is measured.
@@ -39,9 +43,11 @@ pub struct Options {
     pub explain: bool,
 }
 
-/// One thing on both databases.
+/// One thing on all databases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Compared {
+    /// On one without any operation, if it can be asked there.
+    pub empty: Option<Times>,
     /// On the small one.
     pub small: Times,
     /// On the large one.
@@ -50,16 +56,25 @@ pub struct Compared {
 
 impl Compared {
     /// Median by median.
-    pub fn ratio(&self) -> f64 {
+    pub fn large_to_small(&self) -> f64 {
         self.large.p50_ms / self.small.p50_ms
     }
 
-    /// As one object.
+    /// Median by median.
+    pub fn large_to_empty(&self) -> Option<f64> {
+        self.empty.as_ref().map(|empty| self.large.p50_ms / empty.p50_ms)
+    }
+
+    /// As one object; what wasn't asked of the empty database is null.
     pub fn json(&self, operations: u64) -> Value {
+        let Compared { empty, small, large } = self;
+        let empty = empty.as_ref();
         json!({
-            "bench": "growth", "operations": operations, "what": self.small.what,
-            "empty_p50_ms": rounded(self.small.p50_ms), "empty_p99_ms": rounded(self.small.p99_ms),
-            "full_p50_ms": rounded(self.large.p50_ms), "full_p99_ms": rounded(self.large.p99_ms), "ratio": rounded(self.ratio()),
+            "bench": "growth", "operations": operations, "small_operations": FEW.min(operations), "what": small.what,
+            "empty_p50_ms": empty.map(|it| rounded(it.p50_ms)), "empty_p99_ms": empty.map(|it| rounded(it.p99_ms)),
+            "small_p50_ms": rounded(small.p50_ms), "small_p99_ms": rounded(small.p99_ms),
+            "large_p50_ms": rounded(large.p50_ms), "large_p99_ms": rounded(large.p99_ms),
+            "large_to_empty": self.large_to_empty().map(rounded), "large_to_small": rounded(self.large_to_small()),
         })
     }
 }
@@ -78,9 +93,9 @@ pub struct Report {
 /// Runs the measurement.
 pub async fn run(options: Options) -> Result<Report> {
     let services = Services::from_env();
+    let empty = measure_empty(&services).await.context("measure an empty database")?;
     let url = services.fresh_database().await;
-    let load = Load { queued: 0, alone: 0, engines: 1, queue_depth: 64 };
-    let bench = Bench::start(&url, Some(services.fresh_vhost().await), load).await?;
+    let bench = Bench::start(&url, Some(services.fresh_vhost().await), LOAD).await?;
     let mut generator = Generator::new(&url, options.operations, options.rows).await?;
     generator.fill(FEW.min(options.operations), None).await?;
     generator.settle().await?;
@@ -99,18 +114,49 @@ pub async fn run(options: Options) -> Result<Report> {
     bench.end().await?;
     generator.end().await?;
 
-    let compared: Vec<_> = small.times.into_iter().zip(large.times).map(|(small, large)| Compared { small, large }).collect();
-    let worst = compared.iter().map(Compared::ratio).fold(0.0, f64::max);
+    let on_empty = |what: &str| empty.times.iter().find(|it| it.what == what).cloned();
+    let all = small.times.into_iter().zip(large.times);
+    let compared: Vec<_> = all.map(|(small, large)| Compared { empty: on_empty(small.what), small, large }).collect();
+    let worst_to_small = compared.iter().map(Compared::large_to_small).fold(0.0, f64::max);
+    let worst_to_empty = compared.iter().filter_map(Compared::large_to_empty).fold(0.0, f64::max);
     let sums = json!({
         "bench": "growth", "operations": options.operations, "what": "memory", "slim_rows": options.rows == Rows::Slim,
-        "empty_rss_mib": rounded(small.resident as f64 / MIB), "full_rss_mib": rounded(large.resident as f64 / MIB),
-        "rss_ratio": rounded(large.resident as f64 / small.resident as f64),
+        "empty_rss_mib": rounded(empty.resident as f64 / MIB), "small_rss_mib": rounded(small.resident as f64 / MIB),
+        "large_rss_mib": rounded(large.resident as f64 / MIB),
+        "rss_large_to_small": rounded(large.resident as f64 / small.resident as f64),
         "peak_rss_mib": rounded(usage::own_peak_bytes()? as f64 / MIB), "database_gib": rounded(bytes as f64 / MIB / 1024.0),
-        "generating_s": generating_s.round(), "vacuum_s": settled_s.round(), "worst_ratio": rounded(worst),
+        "generating_s": generating_s.round(), "vacuum_s": settled_s.round(), "worst_large_to_small": rounded(worst_to_small),
+        "worst_large_to_empty": rounded(worst_to_empty),
     });
     Ok(Report { compared, sums, plans })
 }
 
+/// On a database of its own, so that the small one has nothing but what is made for it. Its engine ends before the other begins.
+async fn measure_empty(services: &Services) -> Result<Measured> {
+    let url = services.fresh_database().await;
+    let bench = Bench::start(&url, Some(services.fresh_vhost().await), LOAD).await?;
+    let measured = measure::measure(&bench, &[]).await?;
+    bench.end().await?;
+    Ok(measured)
+}
+
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_says_to_what_and_what_was_not_asked_of_the_empty_database_is_null() {
+        let times = |p50_ms| Times { what: "show", p50_ms, p99_ms: 9.0 };
+        let all = Compared { empty: Some(times(0.5)), small: times(1.0), large: times(2.0) };
+        let json = all.json(10_000_000);
+        assert_eq!((&json["large_to_empty"], &json["large_to_small"]), (&json!(4.0), &json!(2.0)), "{json}");
+        assert_eq!((&json["operations"], &json["small_operations"]), (&json!(10_000_000), &json!(2000)), "{json}");
+        let json = Compared { empty: None, ..all }.json(100);
+        assert!(json["empty_p50_ms"].is_null() && json["large_to_empty"].is_null(), "{json}");
+        assert_eq!((&json["small_p50_ms"], &json["small_operations"]), (&json!(1.0), &json!(100)), "{json}");
+    }
 }

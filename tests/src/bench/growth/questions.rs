@@ -1,5 +1,5 @@
-//! What is asked of a small database and of a large one: each question by the product's own function, and the statements
-//! that it is made of by the product's own builders.
+//! What is asked of an empty database, of a small and of a large one: each question by the product's own function, and
+//! the statements that it is made of by the product's own builders.
 
 use super::generate::{PERSON, TENANT, ZONE};
 use anyhow::{Context, Result, ensure};
@@ -93,6 +93,14 @@ pub(super) fn all() -> Vec<(&'static str, Question)> {
 }
 
 impl Question {
+    /// Whether it is about something that an empty database doesn't have.
+    pub(super) fn needs_operations(&self) -> bool {
+        match self {
+            Question::List(_) | Question::Audit(..) | Question::Clock => false,
+            Question::NextPage(_) | Question::Show | Question::History | Question::Lineage => true,
+        }
+    }
+
     /// Asks it once, about that operation if it is about one.
     pub(super) async fn ask(&self, database: &Database, about: OperationId) -> Result<()> {
         let db = database.read();

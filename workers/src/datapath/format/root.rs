@@ -28,6 +28,8 @@ pub struct RootFile {
     pub top: Vec<PageRef>,
     /// Every pack that anything below refers to, sorted by id.
     pub packs: Vec<Sealed>,
+    /// Entries of its pages. Not in the file: the format has `FANOUT`, others are only measured.
+    pub fanout: u64,
 }
 
 /// The part of a root that people can read: JSON. Readers ignore fields that they don't know.
@@ -65,7 +67,7 @@ pub fn object_digest(shape: &Shape, top: &[PageRef]) -> Hash {
 impl RootFile {
     /// Size and extent size.
     pub fn shape(&self) -> Result<Shape, Broken> {
-        Shape::new(self.header.virtual_size, self.header.extent_size)
+        Shape::with_fanout(self.header.virtual_size, self.header.extent_size, self.fanout)
     }
 
     /// The stored form.
@@ -95,6 +97,11 @@ impl RootFile {
 
     /// Reads the stored form.
     pub fn decode(bytes: &[u8]) -> Result<RootFile, Broken> {
+        RootFile::decode_with_fanout(bytes, FANOUT)
+    }
+
+    /// The same of an object whose pages have so many entries: `Shape::with_fanout`.
+    pub fn decode_with_fanout(bytes: &[u8], fanout: u64) -> Result<RootFile, Broken> {
         let end = bytes.len().checked_sub(32).ok_or(Broken("it ends too early"))?;
         if blake3::hash(&bytes[..end]).as_bytes() != &bytes[end..] {
             return Err(Broken("the root's digest differs"));
@@ -109,9 +116,9 @@ impl RootFile {
         }
         let header = fields.bytes(length)?;
         let header: Header = serde_json::from_slice(header).map_err(|_| Broken("the description isn't what it should be"))?;
-        let shape = Shape::new(header.virtual_size, header.extent_size)?;
+        let shape = Shape::with_fanout(header.virtual_size, header.extent_size, fanout)?;
         let count = fields.u32()?;
-        if u64::from(count) != shape.top() || u64::from(count) > FANOUT {
+        if u64::from(count) != shape.top() || u64::from(count) > fanout {
             return Err(Broken("another number of top pages than the size asks for"));
         }
         let top = (0..count).map(|_| take_ref(&mut fields)).collect::<Result<Vec<_>, Broken>>()?;
@@ -121,7 +128,7 @@ impl RootFile {
         if object_digest(&shape, &top).to_hex().as_str() != header.object_digest {
             return Err(Broken("the object's digest differs"));
         }
-        Ok(RootFile { header, top, packs })
+        Ok(RootFile { header, top, packs, fanout })
     }
 }
 
@@ -234,7 +241,7 @@ mod tests {
             anchor: None,
             parent: None,
         };
-        RootFile { header, top, packs }
+        RootFile { header, top, packs, fanout: FANOUT }
     }
 
     #[test]

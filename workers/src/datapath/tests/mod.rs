@@ -4,6 +4,7 @@ mod bound;
 mod damage;
 mod disk;
 mod full;
+mod geometry;
 mod incremental;
 mod readback;
 mod resume;

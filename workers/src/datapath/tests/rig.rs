@@ -124,6 +124,7 @@ pub(super) struct Rig {
     pub(super) extent_size: u32,
     pub(super) may_write: Option<u64>,
     pub(super) read_back: bool,
+    pub(super) tuning: Tuning,
 }
 
 pub(super) fn lease(operation: OperationId, n: u32) -> Arc<Lease> {
@@ -136,7 +137,8 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let inner = FileStore::open(dir.path()).await.unwrap();
         let watched = Arc::new(Watched { inner, watch: Mutex::default(), done: watch::Sender::default() });
-        Rig { dir, store: watched.clone(), watched, extent_size: (extent_kib * KIB) as u32, may_write: None, read_back: false }
+        let (extent_size, tuning) = ((extent_kib * KIB) as u32, Tuning::default());
+        Rig { dir, store: watched.clone(), watched, extent_size, may_write: None, read_back: false, tuning }
     }
 
     /// From the put with this number on, counted from 0, every put fails until `heal`; all before it succeed.
@@ -172,8 +174,8 @@ impl Rig {
             source: "fast/vol".into(),
             created: Timestamp(1),
         };
-        let Rig { extent_size, may_write, read_back, .. } = *self;
-        copy(work, Copying { reader, extent_size, base, about, may_write, read_back, tuning: Tuning::default() }).await
+        let Rig { extent_size, may_write, read_back, tuning, .. } = *self;
+        copy(work, Copying { reader, extent_size, base, about, may_write, read_back, tuning }).await
     }
 
     pub(super) async fn copy(

@@ -3,13 +3,19 @@
 use super::{Drawing, Line, Look, OTHER, OURS};
 use serde_json::Value;
 
-/// Operations of four steps a second, with 2,000 queued, of others: measured on 2026-11-22 on a quiet virtual machine of two
-/// cores, PostgreSQL with fsync and quorum queues where they use them.
+/// Operations of four steps a second, with 2,000 queued, of others: celery 5.7.0, procrastinate 3.10.0, dbos 0.5.0 (Rust) and
+/// steno 0.5.0. No run of ours: table "Peers" of rig A in `peers.md` of the project's facts, measured on 2026-11-22 on a quiet
+/// virtual machine of two cores, PostgreSQL 15 with fsync, and a quorum queue of RabbitMQ 3.10 for Celery.
 const PEERS: [(&str, f64); 4] = [
     ("Celery, a chain of four, RabbitMQ", 95.0),
     ("procrastinate, four chained jobs", 136.0),
     ("DBOS (Rust), steps in one process", 588.0),
     ("steno, steps in one process", 685.0),
+];
+/// What the picture says of them.
+const SOURCE: [&str; 2] = [
+    "Dashed: not of this run. Measured on 2026-11-22 on another machine (two cores, quiet); from `peers.md`",
+    "of the project's facts, rig A: celery 5.7.0, procrastinate 3.10.0, dbos 0.5.0, steno 0.5.0.",
 ];
 
 /// Our own runs by their `parts`: name and colour.
@@ -31,7 +37,7 @@ pub fn drawing(figures: &[Value]) -> Drawing {
     for (name, rate) in PEERS {
         drawing.bar(name, rate / most, &format!("{rate:.0}"), Look::Dashed);
     }
-    drawing.words("Dashed: not of this run, but measured on another day and another machine (two cores, quiet).");
+    SOURCE.iter().for_each(|line| drawing.words(line));
     drawing.gap();
     drawing.words("Part of the queued operations that are Ready, by the time since all were asked for:");
     let longest = runs.iter().map(|(run, ..)| number(run, "queued_s")).fold(0.001, f64::max);
@@ -77,5 +83,6 @@ mod tests {
         let svg = drawing(&[run]).svg();
         assert!(svg.contains("half of 2000 are Ready after 0.5 s, all after 2.0 s"), "{svg}");
         assert!(svg.contains("Celery") && svg.matches("<polyline").count() == 1, "{svg}");
+        assert!(svg.contains("not of this run") && svg.contains("2026-11-22") && svg.contains("peers.md"), "{svg}");
     }
 }
