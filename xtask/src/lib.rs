@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod commands;
+pub mod output;
 pub mod project;
 pub mod services;
 pub mod verify;

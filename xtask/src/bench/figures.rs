@@ -2,6 +2,7 @@
 
 use crate::{
     commands::services,
+    output,
     project::{cargo, run as run_to_end, target},
     services::packages::{self, Package},
 };
@@ -45,14 +46,15 @@ pub fn measured(arguments: &[String], needs_services: bool) -> Result<Vec<Value>
 }
 
 /// Prints figures: one object a line, or a name and a value.
-pub fn print(figures: &[Value], json: bool) {
+pub fn print(figures: &[Value], json: bool) -> Result<()> {
     for line in figures {
         if json {
-            println!("{line}");
+            output::line(line)?;
             continue;
         }
         // Percentiles are for the plot.
-        let single = line.as_object().into_iter().flatten().filter(|(_, value)| !value.is_array());
-        single.for_each(|(name, value)| println!("{name:32} {value}"));
+        let mut single = line.as_object().into_iter().flatten().filter(|(_, value)| !value.is_array());
+        single.try_for_each(|(name, value)| output::line(format_args!("{name:32} {value}")))?;
     }
+    Ok(())
 }

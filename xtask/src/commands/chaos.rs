@@ -3,11 +3,12 @@
 
 use super::{services, test::TOOLS};
 use crate::{
+    output,
     project::{cargo, run},
     services::install,
 };
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, value_parser};
 use std::{
     fs,
     io::stderr,
@@ -21,7 +22,7 @@ const TEST: &str = "chaos::";
 #[derive(Debug, Args)]
 pub struct Chaos {
     /// How often something is killed or stopped.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = value_parser!(u64).range(1..=100_000))]
     kills: u64,
     /// What decides who dies when; random if absent, and printed.
     #[arg(long)]
@@ -45,7 +46,7 @@ pub fn chaos(chaos: Chaos) -> Result<ExitStatus> {
     }
     let status = services::while_running(false, &mut command)?;
     if chaos.json {
-        print!("{}", fs::read_to_string(&lines).context("read what the run wrote")?);
+        output::print(fs::read_to_string(&lines).context("read what the run wrote")?)?;
         fs::remove_file(&lines).context("remove what the run wrote")?;
     }
     Ok(status)

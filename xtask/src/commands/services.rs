@@ -1,7 +1,7 @@
 //! `cargo xtask services`: the services of the tests by hand, to debug a test or to try something.
 
 use crate::{
-    project,
+    output, project,
     services::{self, Services, guard, scratch, service::Service},
 };
 use anyhow::{Context, Result, ensure};
@@ -137,8 +137,7 @@ fn start(durable: bool) -> Result<()> {
     let lines: Vec<String> =
         running.environment(&folder).iter().map(|(key, value)| format!("export {key}='{value}'\n")).collect();
     File::options().write(true).create_new(true).mode(0o600).open(folder.join("env"))?.write_all(lines.concat().as_bytes())?;
-    print!("{}", lines.concat());
-    Ok(())
+    output::print(lines.concat())
 }
 
 fn stop(folder: &Path) -> Result<()> {
@@ -150,7 +149,7 @@ fn stop(folder: &Path) -> Result<()> {
 }
 
 fn status(folder: &Path) -> Result<()> {
-    println!("{}", folder.display());
+    output::line(folder.display())?;
     let mut services = Service::all(folder)?;
     services.sort_by(|a, b| (&a.scratch, &a.name).cmp(&(&b.scratch, &b.name)));
     for service in services {
@@ -158,7 +157,8 @@ fn status(folder: &Path) -> Result<()> {
             (Some(process), true) => format!("process {}", process.pid),
             _ => "not running".into(),
         };
-        println!("{:10} 127.0.0.1:{:<6} {state:16} {}", service.name, service.probe.port(), service.log().display());
+        let (name, port, log) = (&service.name, service.probe.port(), service.log());
+        output::line(format_args!("{name:10} 127.0.0.1:{port:<6} {state:16} {}", log.display()))?;
     }
     Ok(())
 }
