@@ -32,13 +32,13 @@ pub struct Options {
 
 /// Measures, and draws.
 pub fn run(options: &Options) -> Result<()> {
-    figures::build()?;
+    let program = figures::build()?;
     let numbers = [options.operations, options.alone, options.queue_depth.into(), options.engines].map(|it| it.to_string());
     let mut all = vec![];
     let ways = [("engine", true, !options.embedded), ("engine-embedded", false, options.embedded || options.plot)];
     for (part, needs_services, _) in ways.into_iter().filter(|it| it.2) {
         let arguments: Vec<String> = std::iter::once(part.to_owned()).chain(numbers.clone()).collect();
-        let measured = figures::measured(&arguments, needs_services)?;
+        let measured = figures::measured(&program, &arguments, needs_services)?;
         figures::print(&measured, options.json)?;
         all.extend(measured);
     }

@@ -2,34 +2,32 @@
 
 use crate::{
     commands::services,
-    output,
-    project::{cargo, run as run_to_end, target},
+    output, project,
     services::packages::{self, Package},
 };
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::{
-    io::{Read, pipe, stderr},
-    process::{Command, Stdio},
+    io::{Read, pipe},
+    path::{Path, PathBuf},
+    process::Command,
     thread,
 };
 
-/// Builds it.
-pub fn build() -> Result<()> {
+/// Builds it. Where it is.
+pub fn build() -> Result<PathBuf> {
     packages::install(&[Package::Postgresql])?;
-    // As the tests are built, so that nothing is built twice; and not this program, which runs.
-    let build = ["build", "--workspace", "--all-features", "--tests", "--bin", "longshore-bench"];
-    run_to_end(cargo().args(build).stdout(Stdio::from(stderr())))
+    project::build("longshore-bench")
 }
 
 /// Runs it, beside the services if it needs them. What it printed.
-pub fn measured(arguments: &[String], needs_services: bool) -> Result<Vec<Value>> {
+pub fn measured(program: &Path, arguments: &[String], needs_services: bool) -> Result<Vec<Value>> {
     let (mut reader, writer) = pipe()?;
     let reading = thread::spawn(move || {
         let mut said = String::new();
         reader.read_to_string(&mut said).map(|_| said)
     });
-    let mut command = Command::new(target().join("debug/longshore-bench"));
+    let mut command = Command::new(program);
     command.args(arguments).stdout(writer);
     let status = match needs_services {
         true => services::while_running(true, &mut command),

@@ -28,11 +28,11 @@ pub struct Options {
 
 /// Measures, and draws.
 pub fn run(options: &Options) -> Result<()> {
-    figures::build()?;
+    let program = figures::build()?;
     let rows = if options.slim { "slim" } else { "whole" };
     let how = if options.explain { "explain" } else { "measure" };
     let arguments = ["growth", &options.operations.to_string(), rows, how].map(str::to_owned);
-    let measured = figures::measured(&arguments, true)?;
+    let measured = figures::measured(&program, &arguments, true)?;
     if options.json {
         figures::print(&measured, true)?
     } else {

@@ -4,7 +4,7 @@
 use super::{services, test::TOOLS};
 use crate::{
     output,
-    project::{cargo, run},
+    project::{build_with_tests, cargo},
     services::install,
 };
 use anyhow::{Context, Result};
@@ -35,7 +35,7 @@ pub struct Chaos {
 /// Builds, starts the services, runs it, and stops the services.
 pub fn chaos(chaos: Chaos) -> Result<ExitStatus> {
     install(&TOOLS)?;
-    run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore"]).stdout(Stdio::from(stderr())))?;
+    build_with_tests("longshore")?;
     let mut command = cargo();
     command.args(["test", "--workspace", "--all-features", "--test", "system", TEST, "--", "--nocapture"]);
     command.env("LONGSHORE_CHAOS_KILLS", chaos.kills.to_string());
