@@ -2,6 +2,7 @@
 //! `services` to start brokers that they kill.
 
 pub mod bench;
+pub mod child;
 pub mod commands;
 pub mod output;
 pub mod project;

@@ -1,5 +1,6 @@
 //! Where this project lies, and how to call cargo in it.
 
+use crate::child;
 use anyhow::{Context, Result, bail};
 use std::{
     io::stderr,
@@ -60,7 +61,7 @@ fn built(program: &str, besides: &str) -> Result<PathBuf> {
 pub fn run(command: &mut Command) -> Result<()> {
     let words: Vec<String> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
     let said = format!("{} {}", program_name(command), words.join(" "));
-    let status = command.status().with_context(|| format!("run {said}"))?;
+    let status = child::status(command).with_context(|| format!("run {said}"))?;
     if !status.success() {
         bail!("`{said}` failed ({status})");
     }

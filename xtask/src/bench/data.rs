@@ -12,7 +12,6 @@ use super::{
 use crate::services::{
     guard::Guard,
     packages::{self, Package},
-    scratch,
 };
 use anyhow::Result;
 use clap::Args;
@@ -57,9 +56,9 @@ pub fn run(options: &Options) -> Result<()> {
     use Package::{Curl, LibnbdBin, Python, QemuUtils, Rclone, Restic};
     packages::install(&[Curl, LibnbdBin, Python, QemuUtils, Rclone, Restic])?;
     longshore::build()?;
-    let folder = scratch::make()?;
-    let guard = Guard::new(&std::env::current_exe()?, &folder)?;
-    let measured = Server::start(options.server, &folder).and_then(|server| Bench::new(options, &server, &folder)?.run());
+    let guard = Guard::new()?;
+    let folder = guard.folder();
+    let measured = Server::start(options.server, folder).and_then(|server| Bench::new(options, &server, folder)?.run());
     let stopped = guard.stop();
     measured.and(stopped)
 }

@@ -31,7 +31,7 @@ pub fn measured(program: &Path, arguments: &[String], needs_services: bool) -> R
     command.args(arguments).stdout(writer);
     let status = match needs_services {
         true => services::while_running(true, &mut command),
-        false => command.status().context("run longshore-bench"),
+        false => services::in_scratch(&mut command),
     };
     // It has the writing end too, and the reading ends with the last of them.
     drop(command);

@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use std::{
     fs,
-    io::stderr,
+    io::{ErrorKind, stderr},
+    path::PathBuf,
     process::{ExitStatus, Stdio},
 };
 
@@ -32,6 +33,16 @@ pub struct Chaos {
     json: bool,
 }
 
+/// The lines that a run wrote. They go with this.
+struct Lines(PathBuf);
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        // A run that ended early has written none.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// Builds, starts the services, runs it, and stops the services.
 pub fn chaos(chaos: Chaos) -> Result<ExitStatus> {
     install(&TOOLS)?;
@@ -40,14 +51,16 @@ pub fn chaos(chaos: Chaos) -> Result<ExitStatus> {
     command.args(["test", "--workspace", "--all-features", "--test", "system", TEST, "--", "--nocapture"]);
     command.env("LONGSHORE_CHAOS_KILLS", chaos.kills.to_string());
     command.envs(chaos.seed.map(|seed| ("SEED", seed.to_string())));
-    let lines = std::env::temp_dir().join(format!("longshore-chaos-{}.jsonl", std::process::id()));
+    let lines = Lines(std::env::temp_dir().join(format!("longshore-chaos-{}.jsonl", std::process::id())));
     if chaos.json {
-        command.env("LONGSHORE_CHAOS_REPORT", &lines).stdout(Stdio::from(stderr()));
+        command.env("LONGSHORE_CHAOS_REPORT", &lines.0).stdout(Stdio::from(stderr()));
     }
     let status = services::while_running(false, &mut command)?;
     if chaos.json {
-        output::print(fs::read_to_string(&lines).context("read what the run wrote")?)?;
-        fs::remove_file(&lines).context("remove what the run wrote")?;
+        match fs::read_to_string(&lines.0) {
+            Err(e) if e.kind() == ErrorKind::NotFound && !status.success() => (),
+            said => output::print(said.context("read what the run wrote")?)?,
+        }
     }
     Ok(status)
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask simulate`: the engine under a seeded scheduler with virtual time. Needs no service.
 
-use crate::project;
-use anyhow::{Context, Result};
+use crate::{child, project};
+use anyhow::Result;
 use clap::Args;
 use std::{
     ffi::OsString,
@@ -20,5 +20,5 @@ pub struct Simulate {
 /// Builds and runs it: a million schedules, or as many as the options say. Fails if one of them does.
 pub fn simulate(simulate: Simulate) -> Result<ExitStatus> {
     let program = project::build("simulate")?;
-    Command::new(program).args(simulate.arguments).status().context("run the simulation")
+    child::status(Command::new(program).args(simulate.arguments))
 }
