@@ -13,6 +13,7 @@ mod generic;
 mod golden;
 mod growth;
 mod history;
+mod interrupted;
 mod meddler;
 mod one_statement;
 mod processes;
