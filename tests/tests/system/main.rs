@@ -21,6 +21,7 @@ mod random_volumes;
 mod requests;
 mod rig;
 mod services;
+mod simulate;
 mod simulation;
 mod sparse;
 mod store_exchanged;
