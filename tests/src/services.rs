@@ -35,6 +35,8 @@ pub struct Services {
     pub python: PathBuf,
     /// The program `longshore`, built with the tests.
     pub binary: PathBuf,
+    /// The program that started the services: `cargo xtask`.
+    pub xtask: PathBuf,
 }
 
 /// A bucket, and a client to look into it behind Longshore's back.
@@ -63,6 +65,7 @@ impl Services {
             s3_secret: read("S3_SECRET"),
             python: read("PYTHON").into(),
             binary: read("BINARY").into(),
+            xtask: read("XTASK").into(),
         }
     }
 

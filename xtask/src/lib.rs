@@ -2,7 +2,9 @@
 //! `services` to start brokers that they kill.
 
 pub mod bench;
+pub mod child;
 pub mod commands;
+pub mod output;
 pub mod project;
 pub mod services;
 pub mod verify;

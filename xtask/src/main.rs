@@ -5,7 +5,7 @@ use clap::Parser;
 use std::process::{ExitCode, ExitStatus};
 use xtask::{
     commands::{bench, chaos, demo, services, simulate, test},
-    verify,
+    output, verify,
 };
 
 /// The project's own commands. What they need on this machine they install, and say so.
@@ -31,13 +31,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Command::parse()) {
-        Ok(code) => code,
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::FAILURE
-        }
-    }
+    run(Command::parse()).unwrap_or_else(|e| output::failed(&e))
 }
 
 fn run(command: Command) -> Result<ExitCode> {
@@ -61,4 +55,48 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::error::ErrorKind;
+
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        Command::try_parse_from(std::iter::once("xtask").chain(line.split(' ')))
+    }
+
+    #[test]
+    fn numbers_with_which_nothing_is_tried_or_nothing_ends_are_refused() {
+        for line in [
+            "bench data --size=0",
+            "bench data --size=0.01",
+            "bench data --size=-1",
+            "bench data --size=nan",
+            "bench data --size=inf",
+            "bench data --size=four",
+            "bench engine --alone=0",
+            "bench engine --engines=0",
+            "bench engine --operations=0",
+            "bench engine --operations=18446744073709551615",
+            "bench engine --queue-depth=0",
+            "bench growth --operations=2000",
+            "chaos --kills=0",
+        ] {
+            let error = parsed(line).expect_err(line);
+            assert_eq!(error.kind(), ErrorKind::ValueValidation, "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_least_that_can_be_tried_is_taken() {
+        for line in [
+            "bench data --size=0.015625",
+            "bench engine --alone=1 --engines=1 --operations=1 --queue-depth=1 --embedded",
+            "bench growth --operations=2001",
+            "chaos --kills=1 --seed=18446744073709551615",
+        ] {
+            parsed(line).expect(line);
+        }
+    }
 }

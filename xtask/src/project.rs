@@ -1,9 +1,11 @@
 //! Where this project lies, and how to call cargo in it.
 
+use crate::child;
 use anyhow::{Context, Result, bail};
 use std::{
+    io::stderr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// The workspace's folder.
@@ -34,11 +36,32 @@ pub fn cargo() -> Command {
 /// How the names of these variables begin.
 const OUR_PACKAGE: [&str; 5] = ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PRIMARY_"];
 
+/// Builds one of the workspace's programs.
+pub fn build(program: &str) -> Result<PathBuf> {
+    // There are no examples: but who asks for them gets libraries with the features that the tests need of them.
+    built(program, "--examples")
+}
+
+/// Builds one of the workspace's programs, and all tests.
+pub fn build_with_tests(program: &str) -> Result<PathBuf> {
+    built(program, "--tests")
+}
+
+/// Every command builds like this, so that all of them get the same libraries, and nothing is built twice whichever comes
+/// first. Only the program that is named: this one runs.
+fn built(program: &str, besides: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--workspace", "--all-features", besides, "--bin", program]);
+    // Standard output is for results.
+    run(command.stdout(Stdio::from(stderr())))?;
+    Ok(target().join("debug").join(program))
+}
+
 /// Runs a command and fails if it does, with what it was.
 pub fn run(command: &mut Command) -> Result<()> {
     let words: Vec<String> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
     let said = format!("{} {}", program_name(command), words.join(" "));
-    let status = command.status().with_context(|| format!("run {said}"))?;
+    let status = child::status(command).with_context(|| format!("run {said}"))?;
     if !status.success() {
         bail!("`{said}` failed ({status})");
     }
@@ -58,6 +81,13 @@ mod tests {
     fn the_site_file_of_the_containers_is_valid() {
         let text = std::fs::read_to_string(root().join("docker/site.toml")).unwrap();
         longshore_schema::site::Site::parse(&text).unwrap();
+    }
+
+    #[test]
+    fn there_are_no_examples_that_a_build_would_build_too() {
+        let members = std::fs::read_dir(root()).unwrap().map(|member| member.unwrap().path());
+        let with_examples: Vec<PathBuf> = members.filter(|member| member.join("examples").exists()).collect();
+        assert!(with_examples.is_empty(), "{with_examples:?}");
     }
 
     #[test]

@@ -288,9 +288,11 @@ pub(super) fn step(attempt: &longshore_schema::step::Attempt) -> String {
     format!("{:?} {}.{} of {}", attempt.way, attempt.seq, attempt.n, attempt.operation)
 }
 
-/// The beginning of what it is.
+/// The beginning of what it is, up to a space: of an id that is cut nobody could say whose it is.
 fn short(what: &impl std::fmt::Debug) -> String {
     let mut text = format!("{what:?}");
-    text.truncate(text.char_indices().nth(160).map_or(text.len(), |it| it.0));
+    if let Some((end, _)) = text.char_indices().nth(160) {
+        text.truncate(text[..end].rfind(' ').unwrap_or(end));
+    }
     text
 }

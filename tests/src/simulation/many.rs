@@ -5,7 +5,7 @@ use super::{
     setup::Place,
 };
 use std::{
-    ops::Range,
+    ops::RangeInclusive,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -28,25 +28,22 @@ pub struct Totals {
 }
 
 /// Runs the seeds until one fails.
-pub fn run_all(seeds: Range<u64>, options: &Options, threads: usize, totals: &Totals) {
-    let (next, stop) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+pub fn run_all(seeds: RangeInclusive<u64>, options: &Options, threads: usize, totals: &Totals) {
+    let (left, stop) = (Mutex::new(seeds), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                runtime.block_on(lane(&next, seeds.end, &stop, options, totals));
+                runtime.block_on(lane(&left, &stop, options, totals));
             });
         }
     });
 }
 
-async fn lane(next: &AtomicU64, end: u64, stop: &AtomicBool, options: &Options, totals: &Totals) {
+async fn lane(left: &Mutex<RangeInclusive<u64>>, stop: &AtomicBool, options: &Options, totals: &Totals) {
     let place = Place::new().await.expect("a database in memory");
     while !stop.load(Relaxed) {
-        let seed = next.fetch_add(1, Relaxed);
-        if seed >= end {
-            return;
-        }
+        let Some(seed) = left.lock().expect("no thread panicked").next() else { return };
         let ran = match run(&place, seed, options).await {
             Ok(ran) => ran,
             Err(failure) => {

@@ -69,6 +69,28 @@ pub const RARE: &[Bug] =
     &[Bug::ForgetRefusal, Bug::UnlinkForgets, Bug::Engine(Mutant::DeclinedIsUnstarted), Bug::Engine(Mutant::GoAgainWithoutTime)];
 
 impl Bug {
+    /// As the command line has it: `undo-only-finished`.
+    pub fn name(self) -> String {
+        let variant = self.in_engine().map_or_else(|| format!("{self:?}"), |mutant| format!("{mutant:?}"));
+        let mut name = String::new();
+        for letter in variant.chars() {
+            if letter.is_ascii_uppercase() && !name.is_empty() {
+                name.push('-');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        name
+    }
+
+    /// The one with that name; an error has the names of all.
+    pub fn named(name: &str) -> Result<Bug, String> {
+        let all = || ALL.iter().chain(RARE).copied();
+        all().find(|it| it.name() == name).ok_or_else(|| {
+            let names: Vec<String> = all().map(Bug::name).collect();
+            format!("there are only: {}", names.join(", "))
+        })
+    }
+
     /// If it is in the engine.
     pub(super) fn in_engine(self) -> Option<Mutant> {
         match self {
@@ -83,5 +105,20 @@ impl Bug {
             | Bug::SweepRemovesNothing
             | Bug::UnlinkForgets => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_mutant_is_found_by_its_name_and_no_other_has_it() {
+        let all: Vec<Bug> = ALL.iter().chain(RARE).copied().collect();
+        assert!(all.iter().all(|bug| Bug::named(&bug.name()) == Ok(*bug)));
+        assert_eq!(all.iter().map(|bug| bug.name()).collect::<BTreeSet<_>>().len(), all.len());
+        assert_eq!(Bug::named("undo-only-finished"), Ok(Bug::Engine(Mutant::UndoOnlyFinished)));
+        assert!(Bug::named("UndoOnlyFinished").unwrap_err().contains("undo-only-finished"));
     }
 }

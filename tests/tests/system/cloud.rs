@@ -7,8 +7,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    os::unix::process::CommandExt,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -45,14 +46,38 @@ pub(crate) struct Setup {
     pub(crate) database: Option<String>,
 }
 
-/// A process that dies with the test.
-pub(crate) struct Running(Child);
+/// A process that dies with the test, and with the tests' process, however that ends.
+pub(crate) struct Running {
+    part: Child,
+    watch: Child,
+}
+
+/// Waits for the end of a pipe that only the tests' process holds open, and then kills the part. What asks everybody to end
+/// doesn't end this one before.
+const WATCH: &str = "trap '' HUP INT TERM; read -r _; kill -9 \"$1\"";
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Running {
+        let part = command.spawn().unwrap();
+        let mut watch = Command::new("sh");
+        watch.args(["-c", WATCH, "sh", &part.id().to_string()]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Running { part, watch: watch.process_group(0).spawn().unwrap() }
+    }
+
+    /// What the death of the tests' process does. How the part ended.
+    pub(crate) fn orphaned(&mut self) -> ExitStatus {
+        drop(self.watch.stdin.take());
+        self.part.wait().unwrap()
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // Each may have ended by itself. The watch goes first: it must not kill another process of the part's number.
+        for child in [&mut self.watch, &mut self.part] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -110,8 +135,8 @@ impl Cloud {
     /// Starts a part, or starts it again.
     pub(crate) fn run(&mut self, name: &'static str, arguments: &[&str]) {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join(name)).unwrap();
-        let child = self.command(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        self.running.insert(name, Running(child));
+        let part = Running::start(self.command(arguments).stdout(Stdio::null()).stderr(log));
+        self.running.insert(name, part);
     }
 
     /// Starts an engine, or starts it again.
@@ -122,7 +147,7 @@ impl Cloud {
 
     /// Sends a signal to a part.
     pub(crate) fn signal(&self, name: &str, signal: Signal) {
-        kill_process(Pid::from_child(&self.running[name].0), signal).unwrap();
+        kill_process(Pid::from_child(&self.running[name].part), signal).unwrap();
     }
 
     /// SIGKILL.
@@ -177,7 +202,8 @@ impl Cloud {
 
     /// No part has ended by itself.
     pub(crate) fn assert_alive(&mut self) {
-        let ended: Vec<_> = self.running.iter_mut().filter_map(|(name, it)| Some((*name, it.0.try_wait().unwrap()?))).collect();
+        let ended: Vec<_> =
+            self.running.iter_mut().filter_map(|(name, it)| Some((*name, it.part.try_wait().unwrap()?))).collect();
         assert!(ended.is_empty(), "ended by themselves: {ended:?}\n{}", self.logs());
     }
 

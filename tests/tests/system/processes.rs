@@ -2,7 +2,7 @@
 //! a worker that sleeps for longer than its lease.
 
 use crate::{
-    cloud::{Cloud, Setup, WORKER, restore_body},
+    cloud::{Cloud, Running, Setup, WORKER, restore_body},
     rig::{backup_body, files, make_volume, noise, tool},
 };
 use longshore_engine::database::Database;
@@ -17,7 +17,7 @@ use sea_orm::EntityTrait;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    os::unix::fs::MetadataExt,
+    os::unix::{fs::MetadataExt, process::ExitStatusExt},
     process::Command,
 };
 
@@ -72,6 +72,12 @@ async fn whole(proxy: &Proxy, cloud: &Cloud, id: &str, stored: &BTreeMap<String,
     assert!((LARGE..LARGE + BESIDES).contains(&put), "{put} bytes were put for a volume of {LARGE}");
     cloud.restores(id).await;
     view
+}
+
+#[test]
+fn a_part_ends_with_the_process_of_the_tests_however_that_ends() {
+    let mut part = Running::start(Command::new("sleep").arg("1000"));
+    assert_eq!(part.orphaned().signal(), Some(Signal::KILL.as_raw()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,10 @@
 use longshore_tests::simulation::{
     Bug, Options, Place,
     many::{Totals, run_all},
-    mutants, shrink,
+    mutants, run, shrink,
 };
 use std::sync::atomic::Ordering::Relaxed;
+use uuid::Uuid;
 
 /// As many as every test run tries in about a minute; `cargo xtask simulate` tries a million.
 const SCHEDULES: u64 = 10_000;
@@ -19,7 +20,7 @@ fn threads() -> usize {
 #[test]
 fn thousands_of_schedules_keep_every_promise() {
     let totals = Totals::default();
-    run_all(0..SCHEDULES, &Options::default(), threads(), &totals);
+    run_all(0..=SCHEDULES - 1, &Options::default(), threads(), &totals);
     if let Some((seed, failure)) = totals.failed.lock().unwrap().take() {
         panic!("{}\n`cargo xtask simulate --seed {seed}` shows it", failure.wrong.join("\n"));
     }
@@ -34,25 +35,87 @@ fn every_mutant_is_found() {
         .copied()
         .filter(|bug| {
             let totals = Totals::default();
-            run_all(0..BOUND, &Options { bug: Some(*bug), ..Options::default() }, threads(), &totals);
+            run_all(0..=BOUND - 1, &Options { bug: Some(*bug), ..Options::default() }, threads(), &totals);
             totals.failed.lock().unwrap().is_none()
         })
         .collect();
     assert_eq!(unfound, []);
 }
 
+/// Lines in which each id is a number, by the order of their appearance: ids differ between runs, and nothing else does.
+pub(crate) fn without_ids(lines: &[String]) -> Vec<String> {
+    const LENGTH: usize = 36;
+    let mut known: Vec<String> = vec![];
+    let mut without = |line: &String| {
+        let (mut said, mut rest) = (String::new(), line.as_str());
+        while let Some(letter) = rest.chars().next() {
+            let id = rest.get(..LENGTH).filter(|it| Uuid::try_parse(it).is_ok());
+            match id {
+                None => said.push(letter),
+                Some(id) => {
+                    let number = known.iter().position(|it| it == id).unwrap_or(known.len());
+                    if number == known.len() {
+                        known.push(id.to_owned());
+                    }
+                    said += &format!("id {number}");
+                }
+            }
+            rest = &rest[id.map_or(letter.len_utf8(), str::len)..];
+        }
+        said
+    };
+    lines.iter().map(&mut without).collect()
+}
+
+#[test]
+fn an_id_is_the_same_number_wherever_it_appears() {
+    let [one, other] = [Uuid::now_v7(), Uuid::now_v7()];
+    let lines = [format!("pack {one}/1-0, not {other}…"), format!("\"{other}\" {one}{one}"), one.to_string()[..35].to_owned()];
+    let without = without_ids(&lines);
+    assert_eq!(without[..2], ["pack id 0/1-0, not id 1…", "\"id 1\" id 0id 0"]);
+    assert_eq!(without[2], lines[2], "half an id is none");
+}
+
 #[tokio::test]
-async fn a_seed_gives_the_same_schedule_again_and_a_failing_one_shrinks() {
+async fn a_seed_gives_the_same_schedule_again_whatever_ran_before() {
+    let (place, other) = (Place::new().await.unwrap(), Place::new().await.unwrap());
+    let traced = Options { trace: true, ..Options::default() };
+    let mut traces = vec![];
+    for seed in 0..50 {
+        traces.push((seed, run(&place, seed, &traced).await.unwrap().trace));
+    }
+    for (seed, trace) in traces.into_iter().rev() {
+        let again = run(&other, seed, &traced).await.unwrap().trace;
+        assert!(!trace.is_empty());
+        assert_eq!(without_ids(&again), without_ids(&trace), "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_failing_schedule_shrinks_to_what_still_fails_and_no_further() {
     let place = Place::new().await.unwrap();
-    let bug = Some(mutants::ALL.iter().copied().find(|it| format!("{it:?}").contains("UndoOnlyFinished")).unwrap());
-    let traced = Options { bug, trace: true, ..Options::default() };
-    for seed in 0.. {
-        let Err(failure) = longshore_tests::simulation::run(&place, seed, &traced).await else { continue };
-        let again = longshore_tests::simulation::run(&place, seed, &traced).await.unwrap_err();
-        assert_eq!(failure.ran.trace.len(), again.ran.trace.len());
-        let (smallest, shrunk) = shrink(&place, seed, &traced, failure.clone()).await;
-        assert!(shrunk.ran.trace.len() <= failure.ran.trace.len());
-        assert!(smallest.without_commands.len() + smallest.without_faults.len() > 0, "nothing was left out");
+    let options = Options { bug: Some(Bug::named("undo-only-finished").unwrap()), ..Options::default() };
+    for seed in 0..BOUND {
+        let Err(failure) = run(&place, seed, &options).await else { continue };
+        let commands = failure.ran.commands;
+        let (smallest, shrunk) = shrink(&place, seed, &options, failure).await;
+        assert!(!smallest.without_commands.is_empty() || !smallest.without_faults.is_empty(), "nothing was left out");
+
+        let again = run(&place, seed, &Options { trace: true, ..smallest.clone() }).await.unwrap_err();
+        assert_eq!(without_ids(&again.wrong), without_ids(&shrunk.wrong));
+        assert_eq!(without_ids(&again.ran.trace), without_ids(&shrunk.ran.trace));
+
+        for command in (0..commands).filter(|it| !smallest.without_commands.contains(it)) {
+            let mut fewer = smallest.clone();
+            fewer.without_commands.insert(command);
+            assert!(run(&place, seed, &fewer).await.is_ok(), "it fails without command {command} too: {fewer:?}");
+        }
+        for fault in (1..=again.ran.faults).filter(|it| !smallest.without_faults.contains(it)) {
+            let mut fewer = smallest.clone();
+            fewer.without_faults.insert(fault);
+            assert!(run(&place, seed, &fewer).await.is_ok(), "it fails without fault {fault} too: {fewer:?}");
+        }
         return;
     }
+    panic!("the mutant was not found");
 }

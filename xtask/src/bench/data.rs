@@ -13,7 +13,6 @@ use super::{
 use crate::services::{
     guard::Guard,
     packages::{self, Package},
-    scratch,
 };
 use anyhow::Result;
 use clap::Args;
@@ -26,8 +25,8 @@ pub struct Options {
     /// One object a line.
     #[arg(long)]
     json: bool,
-    /// Size of the disk in GiB.
-    #[arg(long, default_value_t = 4.0)]
+    /// Size of the disk in GiB, from 0.015625 (16 MiB) to 1024.
+    #[arg(long, default_value_t = 4.0, value_parser = gib)]
     size: f64,
     /// The S3 server that everything is measured against.
     #[arg(long, value_enum, default_value_t = Kind::Seaweedfs)]
@@ -43,6 +42,16 @@ pub struct Options {
     rounds: u32,
 }
 
+/// GiB: one piece of each kind.
+const LEAST: f64 = 0.015625;
+/// GiB.
+const MOST: f64 = 1024.0;
+
+fn gib(text: &str) -> Result<f64, String> {
+    let size: f64 = text.parse().map_err(|_| format!("{text} is no number"))?;
+    if (LEAST..=MOST).contains(&size) { Ok(size) } else { Err(format!("{size} is not in {LEAST}..={MOST}")) }
+}
+
 /// Bodies of the limits of sending.
 const BODY_MIB: u64 = 32;
 
@@ -51,9 +60,9 @@ pub fn run(options: &Options) -> Result<()> {
     use Package::{Curl, LibnbdBin, Python, QemuUtils, Rclone, Restic};
     packages::install(&[Curl, LibnbdBin, Python, QemuUtils, Rclone, Restic])?;
     longshore::build()?;
-    let folder = scratch::make()?;
-    let guard = Guard::new(&std::env::current_exe()?, &folder)?;
-    let measured = Server::start(options.server, &folder).and_then(|server| measure(options, &server, &folder));
+    let guard = Guard::new()?;
+    let folder = guard.folder();
+    let measured = Server::start(options.server, folder).and_then(|server| measure(options, &server, folder));
     let stopped = guard.stop();
     measured.and(stopped)
 }
@@ -68,7 +77,7 @@ fn measure(options: &Options, server: &Server, folder: &Path) -> Result<()> {
         let Options { rounds, json, .. } = *options;
         return Sweep { server, folder, disk: &volume, bytes, rounds, json }.run();
     }
-    Bench { options, server, folder, volume, bytes, report: Report::new(options.json) }.compare()
+    Bench { options, server, folder, volume, bytes, report: Report::new(options.json)? }.compare()
 }
 
 struct Bench<'a> {
@@ -90,33 +99,33 @@ impl Bench<'_> {
         // What a server stores first costs it more, as it makes its own files: nobody's measurement.
         peers::put(server, self.folder, &image::Random(4).bytes(BODY_MIB << 20), 512)?;
         let full = main.backup(server, &volume, None, None)?;
-        self.report.add("full", "longshore", &full.cost);
-        self.report.add("full", "restic", &restic.backup(&volume)?);
-        self.report.add("full", "rclone", &peers::rclone(server, &volume)?);
-        self.report.add("full", "nbdcopy | rclone", &peers::nbdcopy(server, &volume, self.folder)?);
+        self.report.add("full", "longshore", &full.cost)?;
+        self.report.add("full", "restic", &restic.backup(&volume)?)?;
+        self.report.add("full", "rclone", &peers::rclone(server, &volume)?)?;
+        self.report.add("full", "nbdcopy | rclone", &peers::nbdcopy(server, &volume, self.folder)?)?;
         let full_64 = small.backup(server, &volume, None, None)?;
-        self.report.add("full", "longshore 64 KiB", &full_64.cost);
+        self.report.add("full", "longshore 64 KiB", &full_64.cost)?;
         let limits_cpu = self.limits(sent_mib(&full))?;
 
         let changed = image::change(&volume, self.bytes)?;
         let incremental = main.backup(server, &volume, Some(&full), None)?;
-        self.report.add("incremental", "longshore", &incremental.cost);
-        self.report.add("incremental", "restic", &restic.backup(&volume)?);
+        self.report.add("incremental", "longshore", &incremental.cost)?;
+        self.report.add("incremental", "restic", &restic.backup(&volume)?)?;
         let incremental_64 = small.backup(server, &volume, Some(&full_64), None)?;
-        self.report.add("incremental", "longshore 64 KiB", &incremental_64.cost);
+        self.report.add("incremental", "longshore 64 KiB", &incremental_64.cost)?;
         let unchanged = main.backup(server, &volume, Some(&incremental), None)?;
-        self.report.add("unchanged", "longshore", &unchanged.cost);
-        self.report.add("unchanged", "restic", &restic.backup(&volume)?);
+        self.report.add("unchanged", "longshore", &unchanged.cost)?;
+        self.report.add("unchanged", "restic", &restic.backup(&volume)?)?;
 
         let restored = self.folder.join("pool/restored");
-        self.report.add("restore", "longshore", &main.restore(server, &incremental, &restored)?.cost);
+        self.report.add("restore", "longshore", &main.restore(server, &incremental, &restored)?.cost)?;
         same(&volume, &restored)?;
         fs::remove_file(&restored)?;
         let into = self.folder.join("restic-restored");
-        self.report.add("restore", "restic", &restic.restore(&into)?);
+        self.report.add("restore", "restic", &restic.restore(&into)?)?;
         same(&volume, &into.join(volume.strip_prefix("/").unwrap_or(&volume)))?;
         fs::remove_dir_all(&into)?;
-        self.report.add("restore", "rclone", &peers::rclone_back(server, &restored)?);
+        self.report.add("restore", "rclone", &peers::rclone_back(server, &restored)?)?;
         fs::remove_file(&restored)?;
 
         let sparse = self.sparse(&main)?;
@@ -145,7 +154,7 @@ impl Bench<'_> {
             sums.extend(sparse);
             sums.retain(|_, value| !value.is_null());
         }
-        self.report.end(&sums);
+        self.report.end(&sums)?;
         if self.options.plot {
             let title =
                 format!("A disk of {} GiB, seconds of wall time, {cores} cores with the server on them", self.bytes >> 30);
@@ -159,17 +168,17 @@ impl Bench<'_> {
         let (server, mib) = (self.server, stored_mib.ceil() as u64);
         let mut sum = 0.0;
         let reading = longshore::limit(server, &self.volume, "read")?.cost;
-        self.report.add("limit", "read", &reading);
+        self.report.add("limit", "read", &reading)?;
         for of in ["blake3", "zstd"] {
             let mut cost = longshore::limit(server, &self.volume, of)?.cost;
             // Its reading is a limit of its own.
             cost.cpu_s = (cost.cpu_s - reading.cpu_s).max(0.0);
-            self.report.add("limit", of, &cost);
+            self.report.add("limit", of, &cost)?;
             sum += cost.cpu_s;
         }
         let put = peers::put(server, self.folder, &image::Random(3).bytes(BODY_MIB << 20), mib)?;
-        self.report.add("limit", "PUT", &put);
-        self.report.add("limit", "GET", &peers::get(server, mib, BODY_MIB)?);
+        self.report.add("limit", "PUT", &put)?;
+        self.report.add("limit", "GET", &peers::get(server, mib, BODY_MIB)?)?;
         Ok(sum + reading.cpu_s + put.cpu_in_all())
     }
 
@@ -178,10 +187,10 @@ impl Bench<'_> {
         let volume = self.folder.join("pool/sparse");
         image::scatter(&volume, 1 << 40, 4000, 0)?;
         let first = store.backup(self.server, &volume, None, None)?;
-        self.report.add("sparse 1 TiB, full", "longshore", &first.cost);
+        self.report.add("sparse 1 TiB, full", "longshore", &first.cost)?;
         image::scatter(&volume, 1 << 40, 1000, 512 << 10)?;
         let second = store.backup(self.server, &volume, Some(&first), None)?;
-        self.report.add("sparse 1 TiB, changed", "longshore", &second.cost);
+        self.report.add("sparse 1 TiB, changed", "longshore", &second.cost)?;
         fs::remove_file(&volume)?;
         let of = |name: &str| second.said[name].as_f64().unwrap_or(0.0);
         // A changed extent is a block of 4 KiB, and the bitmap of its sectors.

@@ -2,37 +2,36 @@
 
 use crate::{
     commands::services,
-    project::{cargo, run as run_to_end, target},
+    output, project,
     services::packages::{self, Package},
 };
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::{
-    io::{Read, pipe, stderr},
-    process::{Command, Stdio},
+    io::{Read, pipe},
+    path::{Path, PathBuf},
+    process::Command,
     thread,
 };
 
-/// Builds it.
-pub fn build() -> Result<()> {
+/// Builds it. Where it is.
+pub fn build() -> Result<PathBuf> {
     packages::install(&[Package::Postgresql])?;
-    // As the tests are built, so that nothing is built twice; and not this program, which runs.
-    let build = ["build", "--workspace", "--all-features", "--tests", "--bin", "longshore-bench"];
-    run_to_end(cargo().args(build).stdout(Stdio::from(stderr())))
+    project::build("longshore-bench")
 }
 
 /// Runs it, beside the services if it needs them. What it printed.
-pub fn measured(arguments: &[String], needs_services: bool) -> Result<Vec<Value>> {
+pub fn measured(program: &Path, arguments: &[String], needs_services: bool) -> Result<Vec<Value>> {
     let (mut reader, writer) = pipe()?;
     let reading = thread::spawn(move || {
         let mut said = String::new();
         reader.read_to_string(&mut said).map(|_| said)
     });
-    let mut command = Command::new(target().join("debug/longshore-bench"));
+    let mut command = Command::new(program);
     command.args(arguments).stdout(writer);
     let status = match needs_services {
         true => services::while_running(true, &mut command),
-        false => command.status().context("run longshore-bench"),
+        false => services::in_scratch(&mut command),
     };
     // It has the writing end too, and the reading ends with the last of them.
     drop(command);
@@ -45,14 +44,15 @@ pub fn measured(arguments: &[String], needs_services: bool) -> Result<Vec<Value>
 }
 
 /// Prints figures: one object a line, or a name and a value.
-pub fn print(figures: &[Value], json: bool) {
+pub fn print(figures: &[Value], json: bool) -> Result<()> {
     for line in figures {
         if json {
-            println!("{line}");
+            output::line(line)?;
             continue;
         }
         // Percentiles are for the plot.
-        let single = line.as_object().into_iter().flatten().filter(|(_, value)| !value.is_array());
-        single.for_each(|(name, value)| println!("{name:32} {value}"));
+        let mut single = line.as_object().into_iter().flatten().filter(|(_, value)| !value.is_array());
+        single.try_for_each(|(name, value)| output::line(format_args!("{name:32} {value}")))?;
     }
+    Ok(())
 }

@@ -2,15 +2,16 @@
 //! operations.
 
 use super::{figures, plot};
+use crate::output;
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, value_parser};
 use serde_json::Value;
 
 /// How much there is to be.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Operations that are over, in the large database.
-    #[arg(long, default_value_t = 10_000_000)]
+    /// Operations that are over, in the large database: more than the small one's 2,000.
+    #[arg(long, default_value_t = 10_000_000, value_parser = value_parser!(u64).range(2_001..=1_000_000_000))]
     operations: u64,
     /// Smaller rows than real ones (four events, two steps, no plan): about half the disk.
     #[arg(long)]
@@ -40,29 +41,29 @@ const COLUMNS: [(&str, &str); 8] = [
 
 /// Measures, and draws.
 pub fn run(options: &Options) -> Result<()> {
-    figures::build()?;
+    let program = figures::build()?;
     let rows = if options.slim { "slim" } else { "whole" };
     let how = if options.explain { "explain" } else { "measure" };
     let arguments = ["growth", &options.operations.to_string(), rows, how].map(str::to_owned);
-    let measured = figures::measured(&arguments, true)?;
+    let measured = figures::measured(&program, &arguments, true)?;
     if options.json {
-        figures::print(&measured, true);
+        figures::print(&measured, true)?
     } else {
-        table(&measured);
+        table(&measured)?
     }
     if options.plot { plot::growth::drawing(&measured).write("growth") } else { Ok(()) }
 }
 
 /// A row for each question, and the rest below.
-fn table(figures: &[Value]) {
+fn table(figures: &[Value]) -> Result<()> {
     let columns: Vec<String> = COLUMNS.iter().map(|(_, title)| format!("{title:>9}")).collect();
-    println!("{:42} {}", "", columns.join(" "));
+    output::line(format_args!("{:42} {}", "", columns.join(" ")))?;
     let (times, sums): (Vec<_>, Vec<_>) = figures.iter().cloned().partition(|it| it["large_to_small"].is_number());
     for line in &times {
         let cells: Vec<String> = COLUMNS.iter().map(|(name, _)| cell(&line[name])).collect();
-        println!("{:42} {}", line["what"].as_str().unwrap_or_default(), cells.join(" "));
+        output::line(format_args!("{:42} {}", line["what"].as_str().unwrap_or_default(), cells.join(" ")))?;
     }
-    figures::print(&sums, false);
+    figures::print(&sums, false)
 }
 
 fn cell(value: &Value) -> String {

@@ -4,7 +4,7 @@ use super::{
     measure::{Cost, measure},
     server::Server,
 };
-use crate::project::{cargo, run, target};
+use crate::project::{self, target};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,7 +24,7 @@ pub struct Done {
 
 /// Builds the program.
 pub fn build() -> Result<()> {
-    run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore-bench"]))
+    project::build("longshore-bench").map(drop)
 }
 
 /// With which optimisation it was built.

@@ -2,7 +2,7 @@
 //! seconds and traffic meanwhile, and the most memory that it and its children had at one time.
 
 use super::server::{Server, Traffic};
-use crate::services::process::Process;
+use crate::child;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::{
@@ -46,20 +46,20 @@ impl Cost {
 pub fn measure(server: &Server, command: &mut Command) -> Result<Cost> {
     let (traffic, server_cpu) = (server.traffic()?, cpu_seconds(server.pid())?);
     let start = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start what is measured")?;
-    let mut out = child.stdout.take().context("its output")?;
+    let mut child = child::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+    let mut out = child.stdout().context("its output")?;
     let reading = thread::spawn(move || {
         let mut said = String::new();
         out.read_to_string(&mut said).map(|_| said)
     });
-    let watched = Process::with_pid(child.id())?;
+    let watched = child.process();
     let mut peak: f64 = 0.0;
     while !watched.wait(LOOK)? {
         peak = peak.max(watched.tree().iter().map(|process| resident_mib(process.pid)).sum());
     }
     // It is a zombie until it is waited for, and still has its times.
     let wall_s = start.elapsed().as_secs_f64();
-    let cpu_s = cpu_seconds(child.id())?;
+    let cpu_s = cpu_seconds(watched.pid)?;
     let status = child.wait()?;
     let said = reading.join().map_err(|_| anyhow::anyhow!("the thread that reads panicked"))??;
     if !status.success() {

@@ -5,7 +5,12 @@ use super::{
     server::Server,
 };
 use anyhow::{Result, ensure};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::stderr,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// restic, in a bucket of its own.
 pub struct Restic<'a> {
@@ -83,7 +88,8 @@ fn curl(server: &Server, what: impl Iterator<Item = String>) -> Result<Cost> {
 
 /// An error unless both files have the same bytes.
 pub fn same(one: &Path, other: &Path) -> Result<()> {
-    let status = std::process::Command::new("cmp").arg(one).arg(other).status()?;
+    // It says where they differ, and standard output is for figures.
+    let status = Command::new("cmp").arg(one).arg(other).stdout(Stdio::from(stderr())).status()?;
     ensure!(status.success(), "{} was not restored bit for bit", other.display());
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! What was measured, as lines of JSON or as a table.
 
 use super::{measure::Cost, server::Traffic};
+use crate::output;
+use anyhow::Result;
 use serde_json::{Value, json};
 
 /// One job of one tool.
@@ -24,18 +26,18 @@ pub struct Report {
 
 impl Report {
     /// An empty one.
-    pub fn new(json: bool) -> Report {
+    pub fn new(json: bool) -> Result<Report> {
         if !json {
-            println!(
+            output::line(format_args!(
                 "{:22} {:18} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>8}",
                 "job", "tool", "wall s", "CPU s", "server s", "peak MiB", "sent MiB", "got MiB", "requests"
-            );
+            ))?;
         }
-        Report { rows: vec![], json }
+        Ok(Report { rows: vec![], json })
     }
 
     /// Adds a row and prints it.
-    pub fn add(&mut self, job: &'static str, tool: impl Into<String>, cost: &Cost) {
+    pub fn add(&mut self, job: &'static str, tool: impl Into<String>, cost: &Cost) -> Result<()> {
         let row = Row { job, tool: tool.into(), cost: cost.clone() };
         let tool = &row.tool;
         match self.json {
@@ -43,18 +45,19 @@ impl Report {
                 let mut line = json!(cost);
                 line["job"] = json!(job);
                 line["tool"] = json!(tool);
-                println!("{line}");
+                output::line(line)?;
             }
-            false => println!(
+            false => output::line(format_args!(
                 "{job:22} {tool:18} {:8.2} {:8.2} {:9.2} {:9.0} {}",
                 cost.wall_s,
                 cost.cpu_s,
                 cost.server_cpu_s,
                 cost.peak_rss_mib,
                 counted(cost.traffic)
-            ),
+            ))?,
         }
         self.rows.push(row);
+        Ok(())
     }
 
     /// What a tool needed for a job, if it was measured.
@@ -73,10 +76,10 @@ impl Report {
     }
 
     /// Prints the sums of the run.
-    pub fn end(&self, sums: &Value) {
+    pub fn end(&self, sums: &Value) -> Result<()> {
         match (self.json, sums.as_object()) {
-            (false, Some(sums)) => sums.iter().for_each(|(name, value)| println!("{name}: {value}")),
-            _ => println!("{sums}"),
+            (false, Some(sums)) => sums.iter().try_for_each(|(name, value)| output::line(format_args!("{name}: {value}"))),
+            _ => output::line(sums),
         }
     }
 }

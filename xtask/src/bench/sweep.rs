@@ -8,6 +8,7 @@ use super::{
     peers::same,
     server::Server,
 };
+use crate::output;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::{
@@ -110,13 +111,13 @@ impl Sweep<'_> {
         let measured = self.measure_all(&choices, &volumes, &mut rows);
         // What was measured before a failure took long enough to be told.
         if !self.json {
-            head();
+            head()?;
         }
         for row in rows {
             let (choice, figures) = (&choices[row.choice], medians(&row.rounds));
             match self.json {
-                true => println!("{}", self.line(choice, &row, &figures)),
-                false => table(&choice.name(), row.job, &figures),
+                true => output::line(self.line(choice, &row, &figures))?,
+                false => table(&choice.name(), row.job, &figures)?,
             }
         }
         measured
@@ -231,8 +232,8 @@ fn medians(rounds: &[Figures]) -> Figures {
     all
 }
 
-fn head() {
-    println!(
+fn head() -> Result<()> {
+    output::line(format_args!(
         "{:20} {:21} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>8} {:>9} {:>9}",
         "choice",
         "job",
@@ -247,10 +248,10 @@ fn head() {
         "pages",
         "meta out",
         "meta in"
-    );
+    ))
 }
 
-fn table(choice: &str, job: &str, figures: &Figures) {
+fn table(choice: &str, job: &str, figures: &Figures) -> Result<()> {
     let cell = |name: &str, width: usize, digits: usize| match figures.get(name) {
         Some(value) => format!("{value:width$.digits$}"),
         None => format!("{:>width$}", "-"),
@@ -268,7 +269,7 @@ fn table(choice: &str, job: &str, figures: &Figures) {
         cell("metadata_written_mib", 9, 3),
         cell("metadata_read_mib", 9, 3),
     ];
-    println!("{choice:20} {job:21} {}", cells.join(" "));
+    output::line(format_args!("{choice:20} {job:21} {}", cells.join(" ")))
 }
 
 #[cfg(test)]

@@ -3,14 +3,16 @@
 
 use super::{services, test::TOOLS};
 use crate::{
-    project::{cargo, run},
+    output,
+    project::{build_with_tests, cargo},
     services::install,
 };
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, value_parser};
 use std::{
     fs,
-    io::stderr,
+    io::{ErrorKind, stderr},
+    path::PathBuf,
     process::{ExitStatus, Stdio},
 };
 
@@ -21,7 +23,7 @@ const TEST: &str = "chaos::";
 #[derive(Debug, Args)]
 pub struct Chaos {
     /// How often something is killed or stopped.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = value_parser!(u64).range(1..=100_000))]
     kills: u64,
     /// What decides who dies when; random if absent, and printed.
     #[arg(long)]
@@ -31,22 +33,34 @@ pub struct Chaos {
     json: bool,
 }
 
+/// The lines that a run wrote. They go with this.
+struct Lines(PathBuf);
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        // A run that ended early has written none.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// Builds, starts the services, runs it, and stops the services.
 pub fn chaos(chaos: Chaos) -> Result<ExitStatus> {
     install(&TOOLS)?;
-    run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore"]).stdout(Stdio::from(stderr())))?;
+    build_with_tests("longshore")?;
     let mut command = cargo();
     command.args(["test", "--workspace", "--all-features", "--test", "system", TEST, "--", "--nocapture"]);
     command.env("LONGSHORE_CHAOS_KILLS", chaos.kills.to_string());
     command.envs(chaos.seed.map(|seed| ("SEED", seed.to_string())));
-    let lines = std::env::temp_dir().join(format!("longshore-chaos-{}.jsonl", std::process::id()));
+    let lines = Lines(std::env::temp_dir().join(format!("longshore-chaos-{}.jsonl", std::process::id())));
     if chaos.json {
-        command.env("LONGSHORE_CHAOS_REPORT", &lines).stdout(Stdio::from(stderr()));
+        command.env("LONGSHORE_CHAOS_REPORT", &lines.0).stdout(Stdio::from(stderr()));
     }
     let status = services::while_running(false, &mut command)?;
     if chaos.json {
-        print!("{}", fs::read_to_string(&lines).context("read what the run wrote")?);
-        fs::remove_file(&lines).context("remove what the run wrote")?;
+        match fs::read_to_string(&lines.0) {
+            Err(e) if e.kind() == ErrorKind::NotFound && !status.success() => (),
+            said => output::print(said.context("read what the run wrote")?)?,
+        }
     }
     Ok(status)
 }

@@ -1,10 +1,10 @@
 //! `cargo xtask demo`: the main job on this machine, with nothing but Rust installed.
 
 use crate::{
-    project::{cargo, run, target},
+    child, project,
     services::packages::{self, Package},
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use std::{
     ffi::OsString,
@@ -22,7 +22,7 @@ pub struct Demo {
 /// Installs the tools that make and read disk images, builds, and runs `longshore demo`.
 pub fn demo(demo: Demo) -> Result<ExitStatus> {
     packages::install(&[Package::E2fsprogs, Package::QemuUtils])?;
-    run(cargo().args(["build", "--package", "longshore"]))?;
+    let longshore = project::build("longshore")?;
     // Not through `cargo run`: paths of the caller stay relative to the caller's folder.
-    Command::new(target().join("debug/longshore")).arg("demo").args(demo.arguments).status().context("run longshore demo")
+    child::status(Command::new(longshore).arg("demo").args(demo.arguments))
 }

@@ -1,8 +1,14 @@
 //! `cargo xtask services`: the services of the tests by hand, to debug a test or to try something.
 
 use crate::{
-    project,
-    services::{self, Services, guard, scratch, service::Service},
+    child, output, project,
+    services::{
+        self, Services,
+        guard::{self, Guard},
+        python::Python,
+        scratch,
+        service::Service,
+    },
 };
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
@@ -44,7 +50,8 @@ pub enum Action {
         #[command(flatten)]
         which: Which,
     },
-    /// Start them, run a command that finds them in its environment, and stop them, whatever happens.
+    /// Start them, run a command that finds them in its environment, and stop them, whatever happens. The command's folder for
+    /// temporary files (TMPDIR) goes with them.
     Run {
         /// Leave PostgreSQL's fsync on.
         #[arg(long)]
@@ -100,45 +107,65 @@ pub fn run(action: Action) -> Result<Option<ExitStatus>> {
 /// process is interrupted or killed.
 pub fn while_running(durable: bool, command: &mut Command) -> Result<ExitStatus> {
     let python = services::install(&[])?;
-    let folder = scratch::make()?;
-    eprintln!("starting PostgreSQL, RabbitMQ and SeaweedFS in {}", folder.display());
-    let guard = guard::Guard::new(&std::env::current_exe()?, &folder)?;
-    let result = Services::start(&folder, python, durable).and_then(|running| {
-        command.envs(running.environment(&folder));
+    guarded(|folder| {
+        eprintln!("starting PostgreSQL, RabbitMQ and SeaweedFS in {}", folder.display());
+        let running = Services::start(folder, python, durable)?;
+        command.envs(running.environment(folder));
         // `running` lives on meanwhile: it keeps the ports of a service that a test kills and starts again.
-        command.status().with_context(|| format!("run {:?}", command.get_program()))
-    });
+        run_in(folder, command)
+    })
+}
+
+/// Runs `command` without services. What it leaves in its folder for temporary files goes when it ends, and when this process
+/// is interrupted or killed.
+pub fn in_scratch(command: &mut Command) -> Result<ExitStatus> {
+    guarded(|folder| run_in(folder, command))
+}
+
+fn run_in(folder: &Path, command: &mut Command) -> Result<ExitStatus> {
+    child::status(command.env("TMPDIR", scratch::temporary(folder)?))
+}
+
+/// Works in a scratch folder that is removed afterwards, with all that was started in it.
+fn guarded<T>(work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let guard = Guard::new()?;
+    let result = work(guard.folder());
     let stopped = guard.stop();
-    let status = result?;
+    let done = result?;
     stopped?;
-    Ok(status)
+    Ok(done)
 }
 
 fn start(durable: bool) -> Result<()> {
-    let link = last_started();
-    if let Ok(folder) = fs::read_link(&link) {
+    if let Ok(folder) = fs::read_link(last_started()) {
         ensure!(!folder.exists(), "services run in {} already; `cargo xtask services stop` ends them", folder.display());
     }
     let python = services::install(&[])?;
     let folder = scratch::make()?;
     eprintln!("starting PostgreSQL, RabbitMQ and SeaweedFS in {}", folder.display());
-    fs::create_dir_all(project::target())?;
+    match started(&folder, python, durable) {
+        Ok(lines) => output::print(lines),
+        Err(e) => Err(scratch::removed_after(e, stop(&folder))),
+    }
+}
+
+/// Lines for a shell that say where they are.
+fn started(folder: &Path, python: Python, durable: bool) -> Result<String> {
+    remember(folder)?;
+    let running = Services::start(folder, python, durable)?;
+    let lines: Vec<String> = running.environment(folder).iter().map(|(key, value)| format!("export {key}='{value}'\n")).collect();
+    File::options().write(true).create_new(true).mode(0o600).open(folder.join("env"))?.write_all(lines.concat().as_bytes())?;
+    Ok(lines.concat())
+}
+
+fn remember(folder: &Path) -> Result<()> {
+    let link = last_started();
+    let target = project::target();
+    fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
     match fs::remove_file(&link) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).context("forget the services of before"),
-        Ok(()) | Err(_) => symlink(&folder, &link)?,
+        Ok(()) | Err(_) => symlink(folder, &link).with_context(|| format!("make {}", link.display())),
     }
-    let running = match Services::start(&folder, python, durable) {
-        Ok(running) => running,
-        Err(e) => {
-            stop(&folder)?;
-            return Err(e);
-        }
-    };
-    let lines: Vec<String> =
-        running.environment(&folder).iter().map(|(key, value)| format!("export {key}='{value}'\n")).collect();
-    File::options().write(true).create_new(true).mode(0o600).open(folder.join("env"))?.write_all(lines.concat().as_bytes())?;
-    print!("{}", lines.concat());
-    Ok(())
 }
 
 fn stop(folder: &Path) -> Result<()> {
@@ -150,7 +177,7 @@ fn stop(folder: &Path) -> Result<()> {
 }
 
 fn status(folder: &Path) -> Result<()> {
-    println!("{}", folder.display());
+    output::line(folder.display())?;
     let mut services = Service::all(folder)?;
     services.sort_by(|a, b| (&a.scratch, &a.name).cmp(&(&b.scratch, &b.name)));
     for service in services {
@@ -158,7 +185,8 @@ fn status(folder: &Path) -> Result<()> {
             (Some(process), true) => format!("process {}", process.pid),
             _ => "not running".into(),
         };
-        println!("{:10} 127.0.0.1:{:<6} {state:16} {}", service.name, service.probe.port(), service.log().display());
+        let (name, port, log) = (&service.name, service.probe.port(), service.log());
+        output::line(format_args!("{name:10} 127.0.0.1:{port:<6} {state:16} {}", log.display()))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask simulate`: the engine under a seeded scheduler with virtual time. Needs no service.
 
-use crate::project::{cargo, run, target};
-use anyhow::{Context, Result};
+use crate::{child, project};
+use anyhow::Result;
 use clap::Args;
 use std::{
     ffi::OsString,
@@ -19,7 +19,6 @@ pub struct Simulate {
 
 /// Builds and runs it: a million schedules, or as many as the options say. Fails if one of them does.
 pub fn simulate(simulate: Simulate) -> Result<ExitStatus> {
-    // As `cargo xtask test` builds, so that both get the same libraries.
-    run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "simulate"]))?;
-    Command::new(target().join("debug/simulate")).args(simulate.arguments).status().context("run the simulation")
+    let program = project::build("simulate")?;
+    child::status(Command::new(program).args(simulate.arguments))
 }

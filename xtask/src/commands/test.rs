@@ -2,7 +2,7 @@
 
 use super::services;
 use crate::{
-    project::{cargo, run},
+    project::{build_with_tests, cargo},
     services::{install, packages::Package},
 };
 use anyhow::Result;
@@ -29,8 +29,8 @@ pub struct Test {
 /// Installs, builds, starts the services, runs the tests, and stops the services. The last lines are `cargo test`'s.
 pub fn test(test: Test) -> Result<ExitStatus> {
     install(&TOOLS)?;
-    // Built before the services start, and in one go with the tests, so that both get the same libraries.
-    run(cargo().args(["build", "--workspace", "--all-features", "--tests", "--bin", "longshore"]))?;
+    // Before the services start.
+    build_with_tests("longshore")?;
     let mut command = cargo();
     command.args(["test", "--workspace", "--all-features"]).args(test.filter).args(test.arguments);
     services::while_running(test.durable, &mut command)

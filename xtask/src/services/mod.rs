@@ -64,6 +64,7 @@ impl Services {
             ("LONGSHORE_TEST_S3_SECRET", self.s3.secret.clone()),
             ("LONGSHORE_TEST_BINARY", target().join("debug/longshore").display().to_string()),
             ("LONGSHORE_TEST_PYTHON", self.python.interpreter().display().to_string()),
+            ("LONGSHORE_TEST_XTASK", std::env::current_exe().unwrap_or_default().display().to_string()),
         ]
     }
 }

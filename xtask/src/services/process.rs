@@ -92,6 +92,20 @@ impl Process {
         }
     }
 
+    /// Sends `signal` to it and its descendants, and waits until none is left; kills those that take longer than `limit`.
+    pub fn end(&self, signal: Signal, limit: Duration) -> Result<()> {
+        let all = self.tree();
+        // A process that was stopped takes the signal when it goes on.
+        let sent = all.iter().flat_map(|it| [it.signal(signal), it.signal(Signal::CONT)]).fold(Ok(()), Result::and);
+        let until = Instant::now() + limit;
+        for process in &all {
+            if !process.wait(until.saturating_duration_since(Instant::now()))? {
+                process.kill()?;
+            }
+        }
+        sent
+    }
+
     /// Ends it and its descendants at once and waits until none is left.
     pub fn kill(&self) -> Result<()> {
         let all = self.tree();
@@ -136,7 +150,19 @@ impl Stat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Command, Stdio};
+    use std::{
+        io::Read,
+        os::unix::process::ExitStatusExt,
+        process::{Child, Command, Stdio},
+    };
+
+    /// A shell that has said `started`, and its process.
+    fn shell(script: &str) -> (Child, Process) {
+        let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+        let process = Process::with_pid(child.id()).unwrap();
+        (child, process)
+    }
 
     #[test]
     fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
@@ -146,15 +172,31 @@ mod tests {
 
     #[test]
     fn killing_a_process_ends_its_descendants_too() {
-        let mut child = Command::new("sh").args(["-c", "sleep 600 & echo started; wait"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = [0; 8];
-        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
-        let process = Process::with_pid(child.id()).unwrap();
+        let (mut child, process) = shell("sleep 600 & echo started; wait");
         let tree = process.tree();
         assert_eq!(tree.len(), 2, "{tree:?}");
         process.kill().unwrap();
         assert!(tree.iter().all(|p| !p.is_alive()));
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_signal_goes_to_descendants_too_and_to_those_that_were_stopped() {
+        let (mut child, process) = shell("sleep 600 & echo started; wait");
+        let tree = process.tree();
+        process.signal(Signal::STOP).unwrap();
+        process.end(Signal::TERM, Duration::from_secs(60)).unwrap();
+        assert!(tree.len() == 2 && tree.iter().all(|p| !p.is_alive()), "{tree:?}");
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
+    }
+
+    #[test]
+    fn who_does_not_heed_a_signal_is_killed_after_the_limit() {
+        let (mut child, process) = shell("trap '' TERM; sleep 600 & echo started; wait");
+        let tree = process.tree();
+        process.end(Signal::TERM, Duration::ZERO).unwrap();
+        assert!(tree.len() == 2 && tree.iter().all(|p| !p.is_alive()), "{tree:?}");
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The scratch folder: everything that the services write, and how to end them from its records.
 
 use super::{secret, service::Service};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
@@ -29,6 +29,22 @@ pub fn make_in(parent: &Path, prefix: &str) -> Result<PathBuf> {
     fs::set_permissions(&folder, Permissions::from_mode(0o711))?;
     fs::write(folder.join(MARK), "Made by `cargo xtask services`, and removed by it.\n")?;
     Ok(folder)
+}
+
+/// Makes the folder in it for temporary files of what runs beside the services: so those go too, whoever left them.
+pub fn temporary(folder: &Path) -> Result<PathBuf> {
+    let temporary = folder.join("tmp");
+    fs::create_dir(&temporary).with_context(|| format!("make {}", temporary.display()))?;
+    fs::set_permissions(&temporary, Permissions::from_mode(0o711))?;
+    Ok(temporary)
+}
+
+/// The error after which a folder was removed; it says so if that failed too.
+pub fn removed_after(error: Error, removed: Result<()>) -> Error {
+    match removed {
+        Ok(()) => error,
+        Err(e) => error.context(format!("stop what started, and remove its folder: {e:#}")),
+    }
 }
 
 /// Ends every service of the folder and removes it.
@@ -60,6 +76,7 @@ mod tests {
         let outer = make().unwrap();
         let inner = make_in(&outer, "broker").unwrap();
         fs::write(inner.join("x"), "y").unwrap();
+        fs::write(temporary(&outer).unwrap().join("x"), "y").unwrap();
         stop(&outer).unwrap();
         assert!(!outer.exists());
     }
