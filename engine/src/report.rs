@@ -35,6 +35,7 @@ pub async fn absorb(unit: &mut Unit<'_>, report: &Report) -> Result<(), Failed> 
         Report::Declined { attempt, worker } => {
             tracing::info!(operation.id = %attempt.operation, attempt = attempt.n, worker, "a redelivered step was declined; the next attempt follows");
             if mutant::is(Mutant::DeclinedIsUnstarted) {
+                unit.load([attempt.operation]).await?;
                 let _ = unit.apply(attempt.operation, Event::Unstarted { attempt: *attempt }, worker).await?;
             }
             Ok(())

@@ -89,8 +89,11 @@ impl Simulation<'_> {
     /// Its next request ends soon, or its lease before.
     pub(super) fn soon_within(&mut self, worker: usize, hand: u64, until: i64) {
         let mut delay = self.choices.delay();
-        if self.choices.is_about(Focus::Copies) && self.parts_of(worker, hand).contains(&Focus::Copies) {
-            delay += 1_000 * self.choices.below(At::Delay, 20_000) as i64;
+        // Copies that outlast a lease, or what is left of one.
+        let longest = if self.choices.is_about(Focus::Copies) { 20_000 } else { 8_000 };
+        let slow = self.choices.is_about(Focus::Copies) || self.choices.is_about(Focus::Starts);
+        if slow && self.parts_of(worker, hand).contains(&Focus::Copies) {
+            delay += 1_000 * self.choices.below(At::Delay, longest) as i64;
         }
         let delay = delay.min((until - self.now).max(1));
         let process = self.workers[worker].process;

@@ -83,15 +83,18 @@ impl Simulation<'_> {
         let Some(worker) = self.workers.iter().position(|it| it.id == row.routing_key) else { return };
         let control: Control = serde_json::from_str(&row.body).expect("a control message");
         let control = Arc::new(control);
-        let about_starts: &[Focus] = if matches!(&*control, Control::Go { .. }) { &[Focus::Starts] } else { &[] };
-        if let Some(fault) = self.choices.fault_at(about_starts, "word lost", 12) {
+        if let Some(fault) = self.choices.fault("word lost", 12) {
             self.say(|| format!("fault {fault}: a word is lost: {control:?}"));
             return;
         }
         // The queue is the process's own: what comes to a dead one is lost.
         let process = self.workers[worker].process;
-        self.soon(Happening::Word(worker, process, control.clone()));
-        if let Some(fault) = self.choices.fault_at(about_starts, "word twice", 20) {
+        let mut delay = self.choices.delay();
+        if self.choices.is_about(Focus::Starts) && self.choices.one_in(At::Delay, 2) {
+            delay += 1_000 * self.choices.below(At::Delay, 5_000) as i64;
+        }
+        self.after(delay, Happening::Word(worker, process, control.clone()));
+        if let Some(fault) = self.choices.fault("word twice", 20) {
             self.say(|| format!("fault {fault}: a word comes twice"));
             self.soon(Happening::Word(worker, process, control));
         }

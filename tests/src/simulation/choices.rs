@@ -53,8 +53,16 @@ pub(super) struct Choices {
 }
 
 impl Choices {
-    /// Those of a seed, without some of its faults.
-    pub(super) fn new(seed: u64, without: BTreeSet<u32>) -> Choices {
+    /// Those of a seed, without some of its faults. `about`: where most goes wrong, whatever the seed says.
+    pub(super) fn new(seed: u64, without: BTreeSet<u32>, about: Option<Focus>) -> Choices {
+        let focus = match mix(seed ^ 0x466F_6375) % 10 {
+            0 => Focus::Commits,
+            1 => Focus::Copies,
+            2 => Focus::ShortSteps,
+            3 => Focus::Starts,
+            4 => Focus::Undos,
+            _ => Focus::Nowhere,
+        };
         Choices {
             seed,
             taken: [0; 5],
@@ -63,14 +71,7 @@ impl Choices {
             without,
             slow: mix(seed).is_multiple_of(3),
             swarm: mix(seed ^ 0x5377_6172).is_multiple_of(2),
-            focus: match mix(seed ^ 0x466F_6375) % 10 {
-                0 => Focus::Commits,
-                1 => Focus::Copies,
-                2 => Focus::ShortSteps,
-                3 => Focus::Starts,
-                4 => Focus::Undos,
-                _ => Focus::Nowhere,
-            },
+            focus: about.unwrap_or(focus),
         }
     }
 
@@ -106,6 +107,8 @@ impl Choices {
             (true, _) | (false, 1) => return None,
             (false, _) => n,
         };
+        // What a schedule is about shows best among few others.
+        let often = if self.focus == Focus::Nowhere { often } else { often * 3 };
         self.one_fault_in(often)
     }
 
@@ -118,12 +121,12 @@ impl Choices {
         (!self.without.contains(&self.faults)).then_some(self.faults)
     }
 
-    /// The same, and in a schedule about this part of the life of steps it happens there, eight times as often.
+    /// The same, and in a schedule about this part of the life of steps it happens there, sixteen times as often.
     pub(super) fn fault_at(&mut self, here: &[Focus], kind: &str, n: u64) -> Option<u32> {
         if !here.contains(&self.focus) {
             return self.fault(kind, n);
         }
-        self.one_fault_in(n.div_ceil(8))
+        self.one_fault_in(n.div_ceil(16))
     }
 
     /// Whether the schedule is about this part of the life of steps.

@@ -1,7 +1,7 @@
 //! What the control plane asks for: commands of every kind, about what it knows by then, some of them twice.
 
 use super::{
-    choices::At,
+    choices::{At, Focus},
     schedule::{Happening, Options, Simulation},
 };
 use longshore_engine::{command::Command, journal::Item};
@@ -67,8 +67,14 @@ impl Simulation<'_> {
         for which in 0..count {
             let mut pick = |n| self.choices.below(At::Plan, n);
             let (a, b, c) = (pick(64), pick(2), pick(4) > 0);
-            let what = match if which == 0 { 0 } else { pick(24) } {
-                0..7 => What::Backup { volume: a % 2, full: b == 0, wait: c },
+            let kind = pick(24);
+            let about_commits = self.choices.is_about(Focus::Commits);
+            let mut pick = |n| self.choices.below(At::Plan, n);
+            let what = match if which == 0 { 0 } else { kind } {
+                // A commit shows what it is worth when somebody stops it, or removes what it made.
+                1 | 2 if about_commits => What::About { operation: a, request: "cancel" },
+                7..11 if about_commits => What::Destroy { made: a },
+                0..7 => What::Backup { volume: a % 2, full: a % 8 < 2, wait: c },
                 7..12 => What::Create { from: a, volume: b, wait: c },
                 12 => What::Verify { object: a },
                 13 => What::Sweep,

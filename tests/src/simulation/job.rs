@@ -82,6 +82,11 @@ impl Job {
         }
     }
 
+    /// Whether its next request makes an object count.
+    pub(super) fn is_about_to_count(&self) -> bool {
+        self.message.step == <object::Commit as Step>::NAME && self.done == 2
+    }
+
     /// What a sweep removes.
     pub(super) fn chosen(&self) -> Option<Chosen> {
         (self.message.step == <sweep::Delete as Step>::NAME).then(|| read(&self.message.input))

@@ -71,7 +71,11 @@ impl Simulation<'_> {
             self.say(|| format!("fault {fault}: what {} had begun takes effect later", step(&job.message.attempt)));
             let mut late = job.clone();
             late.late = true;
-            let longest = if self.choices.one_in(At::Delay, 3) { 600_000 } else { 90_000 };
+            let longest = match self.choices.below(At::Delay, 3) {
+                0 => 600_000,
+                1 => 20_000,
+                _ => 90_000,
+            };
             let delay = 1_000 * self.choices.below(At::Delay, longest) as i64;
             self.after(delay, Happening::Late(Box::new(late)));
         }
@@ -117,8 +121,15 @@ impl Simulation<'_> {
                 self.soon(Happening::Step(hand.message, true, hand.expires));
             }
         }
-        let longest = if self.choices.one_in(At::Delay, 2) { 3_000 } else { 40_000 };
-        let away = 1_000 * (1 + self.choices.below(At::Delay, longest) as i64);
+        let soon = self.choices.one_in(At::Delay, 2);
+        let ms = match (self.choices.is_about(Focus::Starts), soon) {
+            (false, true) => self.choices.below(At::Delay, 3_000),
+            (false, false) => self.choices.below(At::Delay, 40_000),
+            // The word that it may start just finds its successor, or its message just comes in time again.
+            (true, true) => self.choices.below(At::Delay, 500),
+            (true, false) => 18_000 + self.choices.below(At::Delay, 8_000),
+        };
+        let away = 1_000 * (1 + ms as i64);
         self.after(away, Happening::WorkerStarts(worker));
     }
 

@@ -1,6 +1,7 @@
 //! What is made wrong on purpose, to see that the simulation finds it: in the engine (`longshore_engine::mutant`),
 //! or in what stands around it here.
 
+use super::choices::Focus;
 use longshore_engine::mutant::Mutant;
 
 /// Something wrong.
@@ -28,22 +29,26 @@ pub enum Bug {
     Engine(Mutant),
 }
 
-/// Those that are found soon: a test says so.
+/// All of them, each found within two thousand schedules: a test says so.
 pub const ALL: &[Bug] = &[
     Bug::AckBeforeCommit,
     Bug::DeleteUnconfirmed,
+    Bug::ForgetRefusal,
     Bug::IgnoreStartBefore,
     Bug::KeepDiscarded,
     Bug::KeepVolumes,
     Bug::OverwriteVolumes,
     Bug::SweepRemovesNothing,
+    Bug::UnlinkForgets,
     Bug::Engine(Mutant::AcceptStaleReports),
     Bug::Engine(Mutant::BookHalfOfPacks),
     Bug::Engine(Mutant::BookNothingThatIsReady),
     Bug::Engine(Mutant::CancelWithoutProbe),
     Bug::Engine(Mutant::CondemnUsedPacks),
+    Bug::Engine(Mutant::DeclinedIsUnstarted),
     Bug::Engine(Mutant::DoCommandsAgain),
     Bug::Engine(Mutant::ForgetInheritedUses),
+    Bug::Engine(Mutant::GoAgainWithoutTime),
     Bug::Engine(Mutant::HideFailures),
     Bug::Engine(Mutant::HoldWhatGoes),
     Bug::Engine(Mutant::IgnoreAbandons),
@@ -63,11 +68,6 @@ pub const ALL: &[Bug] = &[
     Bug::Engine(Mutant::UndoOnlyFinished),
 ];
 
-/// Those that need several rare things at once, or that other rules make harmless: not found within a few thousand
-/// schedules so far.
-pub const RARE: &[Bug] =
-    &[Bug::ForgetRefusal, Bug::UnlinkForgets, Bug::Engine(Mutant::DeclinedIsUnstarted), Bug::Engine(Mutant::GoAgainWithoutTime)];
-
 impl Bug {
     /// As the command line has it: `undo-only-finished`.
     pub fn name(self) -> String {
@@ -84,11 +84,20 @@ impl Bug {
 
     /// The one with that name; an error has the names of all.
     pub fn named(name: &str) -> Result<Bug, String> {
-        let all = || ALL.iter().chain(RARE).copied();
-        all().find(|it| it.name() == name).ok_or_else(|| {
-            let names: Vec<String> = all().map(Bug::name).collect();
+        ALL.iter().copied().find(|it| it.name() == name).ok_or_else(|| {
+            let names: Vec<String> = ALL.iter().map(|it| it.name()).collect();
             format!("there are only: {}", names.join(", "))
         })
+    }
+
+    /// Of those that hardly ever show: where they do. All their schedules are about that.
+    pub(super) fn shows_in(self) -> Option<Focus> {
+        match self {
+            Bug::UnlinkForgets => Some(Focus::Commits),
+            Bug::IgnoreStartBefore | Bug::Engine(Mutant::DeclinedIsUnstarted) => Some(Focus::ShortSteps),
+            Bug::ForgetRefusal | Bug::Engine(Mutant::GoAgainWithoutTime) => Some(Focus::Starts),
+            _ => None,
+        }
     }
 
     /// If it is in the engine.
@@ -115,9 +124,8 @@ mod tests {
 
     #[test]
     fn every_mutant_is_found_by_its_name_and_no_other_has_it() {
-        let all: Vec<Bug> = ALL.iter().chain(RARE).copied().collect();
-        assert!(all.iter().all(|bug| Bug::named(&bug.name()) == Ok(*bug)));
-        assert_eq!(all.iter().map(|bug| bug.name()).collect::<BTreeSet<_>>().len(), all.len());
+        assert!(ALL.iter().all(|bug| Bug::named(&bug.name()) == Ok(*bug)));
+        assert_eq!(ALL.iter().map(|bug| bug.name()).collect::<BTreeSet<_>>().len(), ALL.len());
         assert_eq!(Bug::named("undo-only-finished"), Ok(Bug::Engine(Mutant::UndoOnlyFinished)));
         assert!(Bug::named("UndoOnlyFinished").unwrap_err().contains("undo-only-finished"));
     }

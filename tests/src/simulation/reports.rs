@@ -2,7 +2,7 @@
 //! (`report`, `progress`).
 
 use super::{
-    choices::At,
+    choices::{At, Focus},
     schedule::{Happening, Simulation},
     setup::WORKERS,
     workers::{Hand, Phase, is_long, key},
@@ -82,7 +82,7 @@ impl Simulation<'_> {
         if self.workers[worker].deaf {
             return;
         }
-        match self.choices.fault("renewal lost", 12) {
+        match self.choices.fault_at(&[Focus::Copies, Focus::Starts], "renewal lost", 12) {
             Some(fault) => self.say(|| format!("fault {fault}: a renewal of {} is lost", WORKERS[worker])),
             None => self.soon(Happening::Inbound(Item::Report(Arc::new(renew)), false)),
         }

@@ -152,7 +152,7 @@ pub async fn run(place: &Place, seed: u64, options: &Options) -> Result<Ran, Fai
 
 impl<'p> Simulation<'p> {
     fn new(place: &'p Place, seed: u64, options: &Options) -> Simulation<'p> {
-        let mut choices = Choices::new(seed, options.without_faults.clone());
+        let mut choices = Choices::new(seed, options.without_faults.clone(), options.bug.and_then(Bug::shows_in));
         let budget = choices.below(At::Plan, 9);
         choices.allow(budget as u32);
         let engines = 1 + choices.below(At::Plan, 3) as usize;

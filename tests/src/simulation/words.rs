@@ -1,6 +1,7 @@
 //! The engine's words to workers' processes (`control`).
 
 use super::{
+    choices::{At, Focus},
     mutants::Bug,
     schedule::{Happening, Simulation},
     workers::{Phase, key, lease_us},
@@ -48,7 +49,11 @@ impl Simulation<'_> {
                 if self.bug != Some(Bug::ForgetRefusal) {
                     self.workers[worker].memory.insert(key(attempt), Fate::Reported);
                 }
-                self.soon(Happening::Report(worker, process, Arc::new(done), None));
+                let mut delay = self.choices.delay();
+                if self.choices.is_about(Focus::Starts) {
+                    delay += 1_000 * self.choices.below(At::Delay, 20_000) as i64;
+                }
+                self.after(delay, Happening::Report(worker, process, Arc::new(done), None));
             }
         }
     }

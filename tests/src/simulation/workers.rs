@@ -107,7 +107,7 @@ pub(super) fn parts(hand: &Hand) -> Vec<Focus> {
         parts.push(Focus::Undos);
     } else if hand.phase == Phase::Running {
         match message.step.as_str() {
-            Commit::NAME => parts.push(Focus::Commits),
+            Commit::NAME if hand.job.is_about_to_count() => parts.push(Focus::Commits),
             Copy::NAME | Write::NAME => parts.push(Focus::Copies),
             _ => (),
         }

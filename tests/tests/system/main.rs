@@ -15,6 +15,7 @@ mod golden;
 mod growth;
 mod history;
 mod interrupted;
+mod last_bytes;
 mod meddler;
 mod one_statement;
 mod processes;
