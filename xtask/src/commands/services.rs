@@ -163,7 +163,7 @@ fn remember(folder: &Path) -> Result<()> {
     let target = project::target();
     fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
     match fs::remove_file(&link) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).context("forget the services of before"),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).context("forget the services of before"),
         Ok(()) | Err(_) => symlink(folder, &link).with_context(|| format!("make {}", link.display())),
     }
 }
