@@ -50,6 +50,8 @@ pub enum Mutant {
     RegrantClaims,
     /// What was granted is given back, whatever became of it meanwhile.
     ReleaseByCounter,
+    /// What is to stop gets more time.
+    RenewUnwanted,
     /// A sweep takes what it finds, whoever is at work on it.
     SweepUnderWay,
     /// The engine acts before a lease is over.

@@ -121,7 +121,8 @@ pub struct Store {
     /// The part of `capacity` that may be filled.
     #[serde(default = "store_threshold")]
     pub threshold: f64,
-    /// Seconds that a pack without users stays before it is removed.
+    /// Seconds that a pack without users stays before it is removed, and what a dead operation left behind. More than what
+    /// a host that stood still had begun may take to arrive: what keeps that from counting goes with the rest.
     #[serde(default = "grace")]
     pub grace_s: u32,
     /// References to its secrets.

@@ -63,5 +63,11 @@ pub fn verify(row: &operation::Model, rows: &[history::Model]) -> Vec<String> {
     if state_name(replayed.state) != row.state {
         wrong.push(format!("replaying the history gives {}, not {}", state_name(replayed.state), row.state));
     }
+    if replayed.output != row.output {
+        wrong.push("replaying the history gives another output".into());
+    }
+    if replayed.fault.as_ref().and_then(|it| serde_json::to_value(it).ok()) != row.fault {
+        wrong.push("replaying the history gives another fault".into());
+    }
     wrong
 }

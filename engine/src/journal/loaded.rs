@@ -38,12 +38,7 @@ pub(super) enum Known {
     /// As an earlier transaction left it: another engine may know better.
     Remembered(Read),
     /// It differs from what was read or remembered: its rows are updated at the end, guarded by that.
-    Changed {
-        /// What it was.
-        read: Read,
-        /// An earlier transaction left it so.
-        remembered: bool,
-    },
+    Changed(Read),
 }
 
 /// What an operation's update is guarded by.
@@ -153,7 +148,7 @@ impl Known {
     pub(super) fn read(&self) -> Option<&Read> {
         match self {
             Known::New => None,
-            Known::Read(read) | Known::Remembered(read) | Known::Changed { read, remembered: _ } => Some(read),
+            Known::Read(read) | Known::Remembered(read) | Known::Changed(read) => Some(read),
         }
     }
 
@@ -161,24 +156,15 @@ impl Known {
     pub(super) fn read_mut(&mut self) -> Option<&mut Read> {
         match self {
             Known::New => None,
-            Known::Read(read) | Known::Remembered(read) | Known::Changed { read, remembered: _ } => Some(read),
+            Known::Read(read) | Known::Remembered(read) | Known::Changed(read) => Some(read),
         }
     }
 
     /// Whether its rows have to be written.
     pub(super) fn is_changed(&self) -> bool {
         match self {
-            Known::New | Known::Changed { .. } => true,
+            Known::New | Known::Changed(_) => true,
             Known::Read(_) | Known::Remembered(_) => false,
-        }
-    }
-
-    /// Whether it goes back to what an earlier transaction left.
-    pub(super) fn is_remembered(&self) -> bool {
-        match self {
-            Known::Remembered(_) => true,
-            Known::Changed { remembered, .. } => *remembered,
-            Known::New | Known::Read(_) => false,
         }
     }
 
@@ -186,22 +172,21 @@ impl Known {
     pub(super) fn is_doubtful(&self) -> bool {
         match self {
             Known::Remembered(_) => true,
-            Known::New | Known::Read(_) | Known::Changed { .. } => false,
+            Known::New | Known::Read(_) | Known::Changed(_) => false,
         }
     }
 
     fn changed(self) -> Known {
         match self {
-            Known::Read(read) => Known::Changed { read, remembered: false },
-            Known::Remembered(read) => Known::Changed { read, remembered: true },
-            Known::New | Known::Changed { .. } => self,
+            Known::Read(read) | Known::Remembered(read) => Known::Changed(read),
+            Known::New | Known::Changed(_) => self,
         }
     }
 
     fn remembered(self) -> Option<Known> {
         match self {
             Known::Read(read) | Known::Remembered(read) => Some(Known::Remembered(read)),
-            Known::New | Known::Changed { .. } => None,
+            Known::New | Known::Changed(_) => None,
         }
     }
 }
@@ -222,13 +207,13 @@ mod tests {
 
     #[test]
     fn what_is_changed_is_guarded_by_what_it_was_however_often_it_changes() {
-        let after = |remembered| Known::Changed { read: read(7), remembered };
         let (here, before) = (Known::Read(read(7)), Known::Remembered(read(7)));
-        for (known, expected) in [(Known::New, Known::New), (here, after(false)), (before, after(true))] {
+        let after = || Known::Changed(read(7));
+        for (known, expected) in [(Known::New, Known::New), (here, after()), (before, after())] {
             let changed = known.clone().changed();
             assert_eq!(changed, expected);
             assert!(changed.is_changed() && !changed.is_doubtful(), "{changed:?}");
-            assert_eq!((changed.read(), changed.is_remembered()), (known.read(), known.is_remembered()));
+            assert_eq!(changed.read(), known.read());
             assert_eq!(changed.clone().changed(), changed, "it changes once more");
         }
     }
@@ -238,10 +223,10 @@ mod tests {
         for known in [Known::Read(read(7)), Known::Remembered(read(7))] {
             let remembered = known.remembered().unwrap();
             assert_eq!(remembered, Known::Remembered(read(7)));
-            assert!(remembered.is_doubtful() && remembered.is_remembered() && !remembered.is_changed());
+            assert!(remembered.is_doubtful() && !remembered.is_changed());
         }
         assert_eq!(Known::New.remembered(), None);
         assert_eq!(Known::Read(read(7)).changed().remembered(), None);
-        assert!(!Known::Read(read(7)).is_doubtful() && !Known::Read(read(7)).is_remembered());
+        assert!(!Known::Read(read(7)).is_doubtful());
     }
 }

@@ -69,6 +69,11 @@ impl Memory {
         self.operations.remove(&id)?.remembered()
     }
 
+    /// Whether anything is remembered that may not be so any more.
+    pub(super) fn has_operations(&self) -> bool {
+        !self.operations.is_empty()
+    }
+
     /// As it was last committed.
     pub(super) fn get(&self, id: OperationId) -> Option<&Loaded> {
         self.operations.get(&id)

@@ -209,9 +209,9 @@ pub async fn write(
         async move {
             let mut memory = shared.lock().await;
             let now = memory.now(&clock, tx).await?;
+            let remembers = memory.has_operations();
             let mut unit = Unit::new(tx, &mut memory, config, now.at);
             let absorbed = absorb_all(&mut unit, &items).await;
-            let remembers = unit.remembers();
             let doubted = |failed| doubted(failed, remembers);
             let absorbed = absorbed.map_err(doubted)?;
             Ok((absorbed, now.at, unit.flush(&confirmed, now.reckoned).await.map_err(doubted)?))

@@ -3,6 +3,7 @@
 
 use super::{
     bulk::{Form, rows::Rows},
+    loaded::Known,
     outflow::Outflow,
     rows::state_name,
     unit::Unit,
@@ -143,8 +144,8 @@ impl Unit<'_> {
         wanted
     }
 
-    /// What goes into a queue that takes `free` more: of what this unit wants to send, and, if that is less and somebody
-    /// may wait, of what waits in the database.
+    /// What goes into a queue that takes `free` more: of what this unit wants to send, and of what waits in the database, if
+    /// there is room for both, or if somebody just came, who goes after those who wait.
     async fn chosen(
         &mut self,
         name: &str,
@@ -153,8 +154,9 @@ impl Unit<'_> {
         free: usize,
     ) -> Result<Vec<(OperationId, usize)>, Failed> {
         let may_wait = self.refilled || (left < 0 && !self.memory.waited_for_by_none.contains(name));
-        if may_wait && ready.len() < free {
-            let missing = free - ready.len();
+        let just_came = ready.iter().any(|(id, _)| self.operations[id].known == Known::New);
+        let missing = if just_came { free } else { free.saturating_sub(ready.len()) };
+        if may_wait && missing > 0 {
             let found = self.backlog(name, missing, &ready).await?;
             if found.len() < missing {
                 self.memory.waited_for_by_none.insert(name.to_owned());

@@ -7,12 +7,13 @@ use crate::{
     database::{Failed, Transaction},
     ledger::Ledger,
     machine::{Event, Operation, StepState},
+    mutant::{self, Mutant},
     world::Surroundings,
     world_read,
 };
 use longshore_schema::{
     ids::OperationId,
-    step::Attempt,
+    step::{Attempt, Way},
     tables::{history, message_seen, operation, outbox, step, tenant_user},
     time::Timestamp,
 };
@@ -103,7 +104,8 @@ impl<'t> Unit<'t> {
 
     /// Whether what an attempt does is still wanted: its operation hasn't turned back since.
     pub fn wants(&self, attempt: Attempt) -> bool {
-        self.operations.get(&attempt.operation).is_some_and(|it| it.operation.wants(attempt.way))
+        let way = if mutant::is(Mutant::RenewUnwanted) { Way::Undo } else { attempt.way };
+        self.operations.get(&attempt.operation).is_some_and(|it| it.operation.wants(way))
     }
 
     /// When the current attempt must be started at the latest, if it was sent.
@@ -177,11 +179,6 @@ impl<'t> Unit<'t> {
     pub(crate) fn answered(&mut self, key: SeenKey, row: message_seen::Model) {
         self.seen.insert(key, Some(row.clone()));
         self.answered.push(row);
-    }
-
-    /// Whether something of this unit was remembered, not read.
-    pub(super) fn remembers(&self) -> bool {
-        self.operations.values().any(|it| it.known.is_remembered())
     }
 
     /// What is remembered of an operation from earlier transactions is no longer so.

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "suite")]
 
+mod queueing;
 mod remembered;
 mod waiting;
 
@@ -35,6 +36,11 @@ impl Journal {
     /// Another engine on the same database.
     fn beside(&self) -> Journal {
         Journal { database: self.database.clone(), memory: Arc::default(), config: self.config, _dir: self._dir.clone() }
+    }
+
+    /// The same engine.
+    fn beside_itself(&self) -> Journal {
+        Journal { memory: self.memory.clone(), ..self.beside() }
     }
 
     async fn with(config: Config) -> Journal {

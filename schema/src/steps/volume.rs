@@ -51,7 +51,8 @@ pub struct Measured {
 pub struct Identity {
     /// What the pool calls it: an inode number for files.
     pub id: String,
-    /// When it was made, in nanoseconds since 1970, where the pool knows.
+    /// When it was made, in nanoseconds since 1970, where the pool knows. Whole microseconds: histories are canonical JSON,
+    /// whose numbers have 53 bits (RFC 8785).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub born_ns: Option<i64>,
 }

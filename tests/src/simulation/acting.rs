@@ -12,6 +12,7 @@ use super::{
 use longshore_engine::journal::Item;
 use longshore_schema::{
     fault::{Fault, code},
+    step::{StepMessage, Way},
     wire::{Outcome, Report},
 };
 use longshore_workers::fate::Fate;
@@ -162,19 +163,30 @@ impl Simulation<'_> {
         if !acted.contains(&attempt) {
             acted.push(attempt);
         }
-        if let Some(last) = acted.last().filter(|it| **it != attempt && !self.world.given_up.contains(&attempt.operation)) {
+        if let Some(last) = acted.last().filter(|it| **it != attempt && !self.world.abandoned.contains(&attempt.operation)) {
             self.wrong.push(format!("{} acts, and {} acted since it began", step(&attempt), step(last)));
+        }
+        let rests = self.known.told.get(&attempt.operation).map_or(0, |it| it.should_rest_since(self.now));
+        if attempt.way == Way::Do && rests > self.longest_us(&ours.message) {
+            self.wrong.push(format!("{} acts {} s after it was to stop", step(&attempt), rests / 1_000_000));
         }
         for other in &self.workers {
             let acting = other.hands.values().filter(|it| it.phase == Phase::Running && it.until > self.now && other.alive);
             for it in acting.filter(|it| it.stop.is_none() && it.message.attempt != attempt) {
                 let theirs = it.message.attempt;
-                let same_operation = theirs.operation == attempt.operation && !self.world.given_up.contains(&attempt.operation);
+                let same_operation = theirs.operation == attempt.operation && !self.world.abandoned.contains(&attempt.operation);
                 if same_operation || (writes.is_some() && it.job.writes() == writes) {
                     self.wrong.push(format!("{} and {} act at once", step(&attempt), step(&theirs)));
                 }
             }
         }
+    }
+
+    /// How long an attempt may act after nobody wants it any more: until its lease is over, or, if it needs none, until its
+    /// bound is, from the last moment in which it may begin.
+    fn longest_us(&self, message: &StepMessage) -> i64 {
+        let window_s = if is_long(message) { 0 } else { self.config.start_window_s };
+        lease_us(message) + i64::from(window_s) * 1_000_000
     }
 
     pub(super) fn ended(&mut self, worker: usize, hand: u64, result: Outcome) {

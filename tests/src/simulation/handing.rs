@@ -80,8 +80,8 @@ impl Simulation<'_> {
                 13 => What::Sweep,
                 14..16 => What::About { operation: a, request: "destroy" },
                 16..19 => What::Destroy { made: a },
-                19..22 => What::About { operation: a, request: "cancel" },
-                22 => What::About { operation: a, request: "abandon" },
+                19..21 => What::About { operation: a, request: "cancel" },
+                21 => What::About { operation: a, request: "abandon" },
                 _ => What::About { operation: a, request: "retry" },
             };
             let deadline_s = (pick(6) == 0).then(|| 5 + pick(60));
@@ -124,7 +124,7 @@ impl Simulation<'_> {
                 let ready: Vec<OperationId> = known.iter().filter(made_of).copied().collect();
                 choose(&ready, made).map(|it| json!({"operation": it}))
             }
-            What::About { operation, request } => choose(&known, operation).map(|it| match request {
+            What::About { operation, request } => choose(&self.known.open_or_all(), operation).map(|it| match request {
                 "abandon" => json!({"operation": it, "reason": "the simulation says so"}),
                 _ => json!({"operation": it}),
             }),

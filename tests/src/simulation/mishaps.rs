@@ -12,6 +12,10 @@ use super::{
 use longshore_schema::wire::Report;
 use std::sync::Arc;
 
+/// Nothing takes effect later than so many milliseconds: a store's grace is longer, as it must be. What a dead operation
+/// leaves against late commits is removed after it.
+const LATEST_MS: u64 = 110_000;
+
 impl Simulation<'_> {
     /// Which parts of the life of a step an attempt in hand is in.
     pub(super) fn parts_of(&self, worker: usize, hand: u64) -> Vec<Focus> {
@@ -67,15 +71,14 @@ impl Simulation<'_> {
 
     /// What a stopped handler had begun may still take effect, much later.
     pub(super) fn leave_late(&mut self, job: &Job, here: &[Focus]) {
+        if !self.waits_for_late {
+            return;
+        }
         if let Some(fault) = self.choices.fault_at(here, "late effect", 4) {
             self.say(|| format!("fault {fault}: what {} had begun takes effect later", step(&job.message.attempt)));
             let mut late = job.clone();
             late.late = true;
-            let longest = match self.choices.below(At::Delay, 3) {
-                0 => 600_000,
-                1 => 20_000,
-                _ => 90_000,
-            };
+            let longest = if self.choices.one_in(At::Delay, 2) { 20_000 } else { LATEST_MS };
             let delay = 1_000 * self.choices.below(At::Delay, longest) as i64;
             self.after(delay, Happening::Late(Box::new(late)));
         }

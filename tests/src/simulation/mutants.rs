@@ -63,6 +63,7 @@ pub const ALL: &[Bug] = &[
     Bug::Engine(Mutant::NoSweeps),
     Bug::Engine(Mutant::RegrantClaims),
     Bug::Engine(Mutant::ReleaseByCounter),
+    Bug::Engine(Mutant::RenewUnwanted),
     Bug::Engine(Mutant::SweepUnderWay),
     Bug::Engine(Mutant::UndoBeforeLeaseEnd),
     Bug::Engine(Mutant::UndoOnlyFinished),

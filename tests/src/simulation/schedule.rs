@@ -129,6 +129,8 @@ pub(super) struct Simulation<'p> {
     pub(super) world: World,
     pub(super) known: super::told::Known,
     pub(super) closing: Closing,
+    /// The grace is longer than anything comes late, so some things do.
+    pub(super) waits_for_late: bool,
     pub(super) wrong: Vec<String>,
     pub(super) trace: Option<Vec<String>>,
     pub(super) names: BTreeMap<OperationId, String>,
@@ -183,6 +185,7 @@ impl<'p> Simulation<'p> {
             world: World::default(),
             known: Default::default(),
             closing: Closing::Never,
+            waits_for_late: true,
             wrong: vec![],
             trace,
             names: BTreeMap::new(),
@@ -195,6 +198,7 @@ impl<'p> Simulation<'p> {
         // Between one and four of the largest things fit.
         let [store, pool] = [1, 1].map(|least: u64| least + self.choices.below(At::Plan, 4));
         let grace_s = if self.choices.one_in(At::Plan, 2) { SHORT_GRACE_S } else { GRACE_S };
+        self.waits_for_late = grace_s == GRACE_S;
         self.place.empty(store * 2_400_000, pool * 2_200_000, grace_s)?;
         self.ask_for(options);
         if self.choices.one_in(At::Plan, 2) {

@@ -45,8 +45,8 @@ pub(super) struct Told {
     object: Option<Value>,
     /// Its commit was sent, so only the store knows whether it is there.
     may_be_committed: bool,
-    /// A `cancel` or a `destroy` was accepted.
-    stopped: bool,
+    /// When a `cancel` or a `destroy` was accepted first, microseconds.
+    stopped: Option<i64>,
     /// It was, when nothing was committed for sure.
     must_not_be_ready: bool,
     /// A `destroy` was accepted.
@@ -57,6 +57,11 @@ impl Told {
     /// Whether somebody may be at work on it.
     pub(super) fn is_at_work(&self) -> bool {
         ["", "allocated", "copying"].contains(&self.state.as_str())
+    }
+
+    /// How long ago it was to stop, microseconds.
+    pub(super) fn should_rest_since(&self, now: i64) -> i64 {
+        self.stopped.map_or(0, |at| now - at)
     }
 
     fn is_over(&self) -> bool {
@@ -73,6 +78,13 @@ impl Known {
     /// Whether it is over, for good.
     pub(super) fn is_over(&self, id: OperationId) -> bool {
         self.told.get(&id).is_some_and(Told::is_over)
+    }
+
+    /// Operations that aren't at their end, or all if there are none: there is more to be asked of them.
+    pub(super) fn open_or_all(&self) -> Vec<OperationId> {
+        let is_open = |it: &&OperationId| self.told.get(it).is_none_or(|it| !(it.state == "ready" || it.is_over()));
+        let open: Vec<OperationId> = self.accepted.iter().filter(is_open).copied().collect();
+        if open.is_empty() { self.accepted.clone() } else { open }
     }
 
     /// How many volumes are there.
@@ -133,7 +145,7 @@ impl Simulation<'_> {
         let told = self.known.told.entry(id).or_default();
         match kind {
             "cancel" | "destroy" => {
-                told.stopped = true;
+                told.stopped.get_or_insert(self.now);
                 told.must_not_be_ready |= told.is_at_work() && !told.may_be_committed;
             }
             "abandon" | "retry" => (),
@@ -224,7 +236,7 @@ impl Simulation<'_> {
     fn observe_step(&mut self, message: &StepMessage) {
         let (id, way) = (message.attempt.operation, message.attempt.way);
         let told = self.known.told.entry(id).or_default();
-        if way == Way::Do && told.stopped {
+        if way == Way::Do && told.stopped.is_some() {
             self.wrong.push(format!("{} is sent, and {id} was to stop before", message.step));
         }
         told.may_be_committed |= way == Way::Do && message.step == Commit::NAME;

@@ -100,7 +100,7 @@ impl Directory {
             Ok(about) => {
                 let known = StatxFlags::from_bits_retain(about.stx_mask).contains(StatxFlags::BTIME);
                 let born = i128::from(about.stx_btime.tv_sec) * 1_000_000_000 + i128::from(about.stx_btime.tv_nsec);
-                let born_ns = i64::try_from(born).ok().filter(|_| known);
+                let born_ns = i64::try_from(born).ok().filter(|_| known).map(|it| it - it % 1000);
                 Ok(Some(Identity { id: about.stx_ino.to_string(), born_ns }))
             }
             Err(Errno::NOENT) => Ok(None),
@@ -128,7 +128,9 @@ impl Directory {
 
 /// Whether two identities may be of the same file: birth times count where both are known.
 pub(super) fn same(one: &Identity, other: &Identity) -> bool {
-    one.id == other.id && (one.born_ns.is_none() || other.born_ns.is_none() || one.born_ns == other.born_ns)
+    // Those that were recorded earlier have nanoseconds.
+    let [born, also_born] = [one, other].map(|it| it.born_ns.map(|ns| ns / 1000));
+    one.id == other.id && (born.is_none() || also_born.is_none() || born == also_born)
 }
 
 /// A failed call as a fault: a full file system is the pool's, the rest may pass.
