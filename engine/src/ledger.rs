@@ -159,13 +159,22 @@ pub fn rank(priority: i16, since: i64, now: i64) -> i64 {
     i64::from(priority) * AGE_S * 1_000_000 + Ord::max(now - since, 0)
 }
 
-/// Operations that wait for a place and come before a newcomer of that priority.
-pub async fn ahead(db: &impl ConnectionTrait, place: &str, priority: i16, now: i64) -> Result<u64, Failed> {
+/// Operations that wait for a place and come before a newcomer of that priority, but for those that are `gone`.
+pub async fn ahead(
+    db: &impl ConnectionTrait,
+    place: &str,
+    priority: i16,
+    now: i64,
+    gone: Vec<uuid::Uuid>,
+) -> Result<u64, Failed> {
     let bar = rank(priority, now, now);
     let rank = Expr::col(operation::Column::Priority)
         .mul(AGE_S * 1_000_000)
         .add(Expr::val(now).sub(Expr::col(operation::Column::WaitingSince)));
-    let waiting = operation::Entity::find().filter(operation::Column::WaitingPlace.eq(place)).filter(rank.gte(bar));
+    let mut waiting = operation::Entity::find().filter(operation::Column::WaitingPlace.eq(place)).filter(rank.gte(bar));
+    if !gone.is_empty() {
+        waiting = waiting.filter(operation::Column::Id.is_not_in(gone));
+    }
     Ok(waiting.count(db).await?)
 }
 

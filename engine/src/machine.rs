@@ -302,7 +302,12 @@ impl Operation {
             self.backward(effects);
         } else if way == Way::Do && self.stop.is_some() {
             self.send(seq, Way::Probe, effects);
+        } else if way == Way::Do {
+            self.pause(seq, way, 0, effects);
         } else {
+            // Nobody else will tell that there is no one left to undo it.
+            self.steps[seq].failures += 1;
+            self.needs_attention |= self.steps[seq].failures >= PATIENCE / 4;
             self.pause(seq, way, 0, effects);
         }
         Ok(())

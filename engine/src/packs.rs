@@ -162,24 +162,26 @@ pub async fn drop_uses(tx: &Transaction, now: Timestamp, object: OperationId, on
             .filter(pack::Column::Id.is_in(chunk.iter().cloned()))
             .exec(tx)
             .await?;
-        let unused = pack::Entity::find()
-            .filter(pack::Column::Id.is_in(chunk.iter().cloned()))
-            .filter(pack::Column::Uses.lte(most_uses()))
-            .filter(pack::Column::State.eq("live"));
-        for row in unused.all(tx).await? {
-            condemn(tx, now, &row).await?;
+        let unused = pack::Column::Id
+            .is_in(chunk.iter().cloned())
+            .and(pack::Column::Uses.lte(most_uses()))
+            .and(pack::Column::State.eq("live"));
+        let places = pack::Entity::find().select_only().column(pack::Column::PlaceId).filter(unused.clone()).distinct();
+        for place_id in places.into_tuple::<i32>().all(tx).await? {
+            condemn(tx, now, place_id, unused.clone()).await?;
         }
     }
     Ok(())
 }
 
-async fn condemn(tx: &Transaction, now: Timestamp, row: &pack::Model) -> Result<(), Failed> {
-    let grace = place::Entity::find_by_id(row.place_id).one(tx).await?.map_or(3600, |it| grace_s(&it));
+/// These packs of a place go after its grace, unless somebody takes them over before.
+async fn condemn(tx: &Transaction, now: Timestamp, place_id: i32, unused: Expr) -> Result<(), Failed> {
+    let grace = place::Entity::find_by_id(place_id).one(tx).await?.map_or(3600, |it| grace_s(&it));
     pack::Entity::update_many()
         .col_expr(pack::Column::State, Expr::val("condemned"))
         .col_expr(pack::Column::NotBefore, Expr::val(now.plus_s(grace).0))
-        .filter(pack::Column::Id.eq(&row.id))
-        .filter(pack::Column::Uses.lte(most_uses()))
+        .filter(pack::Column::PlaceId.eq(place_id))
+        .filter(unused)
         .exec(tx)
         .await?;
     Ok(())

@@ -323,6 +323,28 @@ fn an_undo_does_not_give_up_and_asks_for_attention() {
 }
 
 #[test]
+fn an_undo_that_nobody_starts_asks_for_attention_until_somebody_does() {
+    let mut operation = started(volume());
+    transition(&mut operation, &Event::Performed { seq: 0, output: json!({}) }).unwrap();
+    let failed = report(&operation, Outcome::Fault(Fault::permanent(code::POOL_UNREACHABLE, "gone")));
+    transition(&mut operation, &failed).unwrap();
+    let mut waits = 0;
+    while !operation.needs_attention {
+        let attempt = operation.current().unwrap();
+        assert_eq!(attempt.way, Way::Undo);
+        let effects = transition(&mut operation, &Event::Unstarted { attempt }).unwrap();
+        let [Effect::Pause { attempt, failures: 0 }] = effects[..] else { panic!("{effects:?}") };
+        transition(&mut operation, &Event::TimerFired { attempt }).unwrap();
+        waits += 1;
+    }
+    // The failure that made it turn back counts too.
+    assert_eq!(waits + 1, PATIENCE / 4, "not when workers are busy for a moment");
+    let undone = report(&operation, ok());
+    transition(&mut operation, &undone).unwrap();
+    assert_eq!((operation.state, operation.needs_attention), (State::Failed, false));
+}
+
+#[test]
 fn a_probe_that_failed_and_then_found_the_commit_asks_for_attention_no_more() {
     let mut operation = committing();
     // The commit fails for good, and nobody can look whether it took effect.

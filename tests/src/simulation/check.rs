@@ -55,6 +55,19 @@ impl Simulation<'_> {
         Ok(())
     }
 
+    /// The histories of those of which something was just asked say what their rows say, also in the middle of their life.
+    pub(super) async fn check_histories(&mut self) -> anyhow::Result<()> {
+        let db = self.place.database.read();
+        for id in std::mem::take(&mut self.known.asked_about) {
+            let row = tables::operation::Entity::find_by_id(id.0).one(db).await?;
+            let rows = tables::history::Entity::find().filter(tables::history::Column::OperationId.eq(id.0));
+            let rows = rows.order_by_asc(tables::history::Column::Seq).all(db).await?;
+            let wrong = row.map(|row| history::verify(&row, &rows)).unwrap_or_default();
+            self.wrong.extend(wrong.into_iter().map(|wrong| format!("history of {id}, asked about: {wrong}")));
+        }
+        Ok(())
+    }
+
     /// The database says what everybody was told, and can prove it.
     async fn check_records(&mut self) -> anyhow::Result<()> {
         let db = self.place.database.read();

@@ -128,6 +128,7 @@ impl Simulation<'_> {
         self.say(|| format!("engine {engine} commits {}", items.iter().map(told).collect::<Vec<_>>().join(", ")));
         self.observe(items, &absorbed, &outbox, &passing);
         self.check_commit();
+        self.check_histories().await.map_err(Failed::Internal)?;
         if let Some(fault) = self.choices.fault("answer lost", 40) {
             self.say(|| format!("fault {fault}: the answer to the commit is lost"));
             self.engines[engine].memory = Arc::default();

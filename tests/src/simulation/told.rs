@@ -27,6 +27,8 @@ pub(super) struct Known {
     pub(super) replies: BTreeMap<String, Reply>,
     /// Message ids of commands whose answer arrived.
     pub(super) heard: BTreeSet<String>,
+    /// Operations of which something was asked and that weren't looked at since.
+    pub(super) asked_about: Vec<OperationId>,
     /// Of each operation.
     pub(super) told: BTreeMap<OperationId, Told>,
     /// Ids of events that the broker has.
@@ -128,6 +130,7 @@ impl Simulation<'_> {
             self.observe_step(&message);
         }
         self.check_requests(&said);
+        self.known.asked_about.extend(said.requests.iter().map(|it| it.0));
         self.world.check_precious("a commit");
     }
 

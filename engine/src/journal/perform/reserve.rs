@@ -33,7 +33,8 @@ impl Unit<'_> {
             let ahead = match waits_already {
                 true => 0,
                 false => {
-                    let known = ledger::ahead(self.tx, &need.place, loaded.row.priority, self.now.0).await?;
+                    let gone = self.waited_until_now(&need.place);
+                    let known = ledger::ahead(self.tx, &need.place, loaded.row.priority, self.now.0, gone).await?;
                     known + self.ahead_here(id, &need.place)
                 }
             };
@@ -62,6 +63,13 @@ impl Unit<'_> {
         reservation::Entity::insert_many(rows).exec_without_returning(self.tx).await?;
         self.stop_waiting(id);
         Ok(Event::Performed { seq, output: json!({"bytes": total}) })
+    }
+
+    /// Operations that wait for a place as far as the database knows, and in this transaction ended or got what they wanted.
+    fn waited_until_now(&self, place: &str) -> Vec<uuid::Uuid> {
+        let waited = |it: &&Loaded| it.row.waiting_place.as_deref() == Some(place);
+        let gone = self.operations.values().filter(waited).filter(|it| it.operation.waiting_for.as_deref() != Some(place));
+        gone.map(|it| it.row.id).collect()
     }
 
     /// Operations that began to wait for a place in this transaction, which the database doesn't know yet, and that come

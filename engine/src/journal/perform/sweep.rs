@@ -9,10 +9,7 @@ use crate::{
 use longshore_schema::{
     ids::OperationId,
     step::Step as _,
-    steps::{
-        object::{Copy, Sealed},
-        sweep,
-    },
+    steps::{object::Copy, sweep},
     tables::{operation as operation_table, place, step},
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
@@ -29,14 +26,16 @@ impl Unit<'_> {
         let due = packs::begin_deleting(self.tx, self.now, place.id, 2000).await?;
         let packs = due.iter().filter_map(|it| longshore_schema::ids::PackId::of_key(&format!("packs/{}", it.id))).collect();
         let mut chosen = sweep::Chosen { packs, ..sweep::Chosen::default() };
-        let unknown: Vec<Sealed> = packs::unknown(self.tx, &listed.packs).await?.into_iter().cloned().collect();
-        let mut owners: Vec<OperationId> = unknown.iter().map(|it| it.id.operation).collect();
+        let mut owners: Vec<OperationId> = listed.packs.iter().map(|it| it.id.operation).collect();
         owners.extend(&listed.objects);
+        // Before it is asked which packs have rows: an object that becomes Ready meanwhile, on another engine, gets its packs'
+        // rows in the same transaction.
         let over = self.in_states(&owners, &["failed", "destroyed"]).await?;
         // A Ready object's packs got their rows when it became Ready: one without a row came later, from a worker
         // that had been cut off.
         let settled = self.in_states(&owners, &["failed", "destroyed", "ready"]).await?;
-        chosen.packs.extend(unknown.into_iter().map(|it| it.id).filter(|it| settled.contains(&it.operation)));
+        let unknown = packs::unknown(self.tx, &listed.packs).await?;
+        chosen.packs.extend(unknown.into_iter().map(|it| it.id.clone()).filter(|it| settled.contains(&it.operation)));
         chosen.objects = listed.objects.into_iter().filter(|it| over.contains(it)).collect();
         chosen.unfinished = self.never_finished(listed.unfinished).await?;
         Ok(serde_json::to_value(chosen)?)

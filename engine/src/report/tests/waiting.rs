@@ -58,3 +58,27 @@ async fn who_waits_for_what_a_place_can_not_hold_any_more_fails_and_lets_the_oth
     let row = operation::Entity::find_by_id(large.operation.0).one(journal.database.read()).await.unwrap().unwrap();
     assert_eq!((row.state.as_str(), &row.fault.unwrap()["code"]), ("failed", &json!(code::STORE_FULL)));
 }
+
+#[tokio::test]
+async fn who_goes_in_the_same_batch_does_not_keep_the_next_one_out() {
+    let journal = Journal::at(Config::default(), SITE).await;
+    journal.write(vec![announced()]).await;
+    let mut backups = vec![];
+    for volume in ["a.raw", "b.raw", "c.raw"] {
+        backups.push(measuring(&journal, volume).await);
+    }
+    assert_eq!(sent(&journal.write(vec![measured(backups[0], 600)]).await).len(), 1, "it fits");
+    assert_eq!(sent(&journal.write(vec![measured(backups[1], 600)]).await).len(), 0, "it waits");
+    let cancel = Command {
+        kind: "cancel".into(),
+        message_id: "cancel".into(),
+        user: "local".into(),
+        tenant: None,
+        reply_to: None,
+        correlation_id: None,
+        priority: 0,
+        body: json!({"operation": backups[1].operation}),
+    };
+    let copies = sent(&journal.write(vec![Item::Command(Arc::new(cancel)), measured(backups[2], 1)]).await);
+    assert_eq!(copies.len(), 1, "nobody waits any more, and there is room: {copies:?}");
+}
