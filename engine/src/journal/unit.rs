@@ -13,7 +13,7 @@ use crate::{
 };
 use longshore_schema::{
     ids::OperationId,
-    step::{Attempt, Way},
+    step::Attempt,
     tables::{history, message_seen, operation, outbox, step, tenant_user},
     time::Timestamp,
 };
@@ -104,8 +104,8 @@ impl<'t> Unit<'t> {
 
     /// Whether what an attempt does is still wanted: its operation hasn't turned back since.
     pub fn wants(&self, attempt: Attempt) -> bool {
-        let way = if mutant::is(Mutant::RenewUnwanted) { Way::Undo } else { attempt.way };
-        self.operations.get(&attempt.operation).is_some_and(|it| it.operation.wants(way))
+        let wanted = |it: &Loaded| mutant::is(Mutant::RenewUnwanted) || it.operation.wants(attempt.way);
+        self.operations.get(&attempt.operation).is_some_and(wanted)
     }
 
     /// When the current attempt must be started at the latest, if it was sent.

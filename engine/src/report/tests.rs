@@ -38,11 +38,6 @@ impl Journal {
         Journal { database: self.database.clone(), memory: Arc::default(), config: self.config, _dir: self._dir.clone() }
     }
 
-    /// The same engine.
-    fn beside_itself(&self) -> Journal {
-        Journal { memory: self.memory.clone(), ..self.beside() }
-    }
-
     async fn with(config: Config) -> Journal {
         Journal::at(config, "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n").await
     }
@@ -77,19 +72,22 @@ impl Journal {
 
     /// The same of any kind.
     async fn command(&self, message_id: &str, kind: &str, body: Value) -> Option<Attempt> {
-        let command = Command {
-            kind: kind.into(),
-            message_id: message_id.into(),
-            user: "local".into(),
-            tenant: None,
-            reply_to: None,
-            correlation_id: None,
-            priority: 0,
-            body,
-        };
-        let written = self.write(vec![Item::Command(Arc::new(command))]).await;
-        sent(&written).pop()
+        sent(&self.write(vec![command(message_id, kind, body)]).await).pop()
     }
+}
+
+/// A command of the socket's user.
+fn command(message_id: &str, kind: &str, body: Value) -> Item {
+    Item::Command(Arc::new(Command {
+        kind: kind.into(),
+        message_id: message_id.into(),
+        user: "local".into(),
+        tenant: None,
+        reply_to: None,
+        correlation_id: None,
+        priority: 0,
+        body,
+    }))
 }
 
 /// Attempts that are sent.

@@ -30,9 +30,9 @@ impl Simulation<'_> {
         let (packs, roots) = (self.stray_packs(swept), self.stray_roots(swept));
         let world = &self.world;
         let (abandoned, late) = (&world.abandoned, &world.late);
-        let stays = |id: OperationId| abandoned.contains(&id) && (!swept || world.committed(id).is_some());
         let markers = world.ready.keys().copied();
-        let markers = markers.filter(|it| !world.precious.contains_key(it) && !stays(*it) && (swept || !late.ready.contains(it)));
+        let markers = markers.filter(|it| !world.precious.contains_key(it) && !world.may_stay(*it, swept));
+        let markers = markers.filter(|it| swept || !late.ready.contains(it));
         let kept: BTreeSet<u64> = world.kept.values().map(|it| it.inode).collect();
         let drafts = world.drafts.iter().map(|((id, _), file)| (*id, "draft", file));
         let drafts = drafts.filter(|(id, _, file)| !late.files.contains(&file.inode) && !abandoned.contains(id));
@@ -45,8 +45,8 @@ impl Simulation<'_> {
         if !left.is_empty() {
             self.wrong.push(format!("nobody needs what is left: {}", left.join(", ")));
         }
-        let resurrected: Vec<_> = world.ready.keys().filter(|it| self.known.is_over(**it) && !abandoned.contains(it)).collect();
-        let resurrected: Vec<_> = resurrected.into_iter().filter(|it| world.committed(**it).is_some()).collect();
+        let over = world.ready.keys().filter(|it| self.known.is_over(**it) && !abandoned.contains(it));
+        let resurrected: Vec<_> = over.filter(|it| world.committed(**it).is_some()).collect();
         if !resurrected.is_empty() {
             self.wrong.push(format!("these are over, and their objects count: {resurrected:?}"));
         }
@@ -59,10 +59,9 @@ impl Simulation<'_> {
         let roots = world.precious.iter().filter_map(|(id, root)| world.roots.get(&(*id, root.attempt)));
         let needed: BTreeSet<&PackId> = roots.flat_map(|(manifest, _)| &manifest.packs).collect();
         let is_stray = |it: &&PackId| {
-            let stays = world.abandoned.contains(&it.operation) && (!swept || world.committed(it.operation).is_some());
             // A sweep looks only among what isn't committed.
             let came_late = world.late.packs.contains(*it) && !(swept && world.committed(it.operation).is_none());
-            !needed.contains(*it) && !stays && !came_late
+            !needed.contains(*it) && !world.may_stay(it.operation, swept) && !came_late
         };
         world.packs.keys().filter(is_stray).cloned().collect()
     }
@@ -71,9 +70,8 @@ impl Simulation<'_> {
     fn stray_roots(&self, swept: bool) -> Vec<(OperationId, u32)> {
         let world = &self.world;
         let is_stray = |it: &&(OperationId, u32)| {
-            let stays = world.abandoned.contains(&it.0) && (!swept || world.committed(it.0).is_some());
             let came_late = world.late.roots.contains(*it) && !swept;
-            !world.precious.contains_key(&it.0) && !stays && !came_late
+            !world.precious.contains_key(&it.0) && !world.may_stay(it.0, swept) && !came_late
         };
         world.roots.keys().filter(is_stray).copied().collect()
     }

@@ -1,5 +1,6 @@
 //! What the database must say after every commit, and when something is due next: one statement, which answers with one row.
 
+use super::sqlite::Sqlite;
 use longshore_engine::books;
 use std::sync::LazyLock;
 
@@ -7,8 +8,8 @@ use std::sync::LazyLock;
 const AT_WORK: &str = "(o.state IN ('allocated', 'copying') OR o.end_state = 'failed')";
 
 /// Each is a number that must be zero, with what it counts.
-static MUST_BE_ZERO: LazyLock<Vec<(&'static str, String)>> = LazyLock::new(|| {
-    vec![
+static MUST_BE_ZERO: LazyLock<[(&'static str, String); ZEROS]> = LazyLock::new(|| {
+    [
         // The engine's own sums.
         (
             "places whose books don't agree",
@@ -118,10 +119,7 @@ impl Ahead {
     }
 }
 
-static AFTER_COMMIT: LazyLock<String> = LazyLock::new(|| {
-    assert_eq!(MUST_BE_ZERO.len(), ZEROS, "one number for each rule");
-    one_row(MUST_BE_ZERO.iter().map(|it| it.1.as_str()).chain(AHEAD))
-});
+static AFTER_COMMIT: LazyLock<String> = LazyLock::new(|| one_row(MUST_BE_ZERO.iter().map(|it| it.1.as_str()).chain(AHEAD)));
 static LOOK_AHEAD: LazyLock<String> = LazyLock::new(|| one_row(AHEAD.into_iter()));
 
 fn one_row<'q>(questions: impl Iterator<Item = &'q str>) -> String {
@@ -130,7 +128,7 @@ fn one_row<'q>(questions: impl Iterator<Item = &'q str>) -> String {
 }
 
 /// What is wrong now, in words, and what is due.
-pub(super) fn after_commit(sqlite: &super::sqlite::Sqlite) -> (Vec<String>, Ahead) {
+pub(super) fn after_commit(sqlite: &Sqlite) -> (Vec<String>, Ahead) {
     let numbers = sqlite.numbers::<{ ZEROS + AHEAD.len() }>(&AFTER_COMMIT).expect("one row of numbers");
     let (zeros, ahead) = numbers.split_at(ZEROS);
     let wrong = MUST_BE_ZERO.iter().zip(zeros).filter(|(_, count)| **count != Some(0));
@@ -139,6 +137,6 @@ pub(super) fn after_commit(sqlite: &super::sqlite::Sqlite) -> (Vec<String>, Ahea
 }
 
 /// What is due.
-pub(super) fn look_ahead(sqlite: &super::sqlite::Sqlite) -> Ahead {
+pub(super) fn look_ahead(sqlite: &Sqlite) -> Ahead {
     Ahead::of(sqlite.numbers(&LOOK_AHEAD).expect("one row of numbers"))
 }

@@ -108,6 +108,12 @@ impl World {
         }
     }
 
+    /// Whether what an operation has in the store may stay although nobody needs it: its undo was given up. A sweep removes it,
+    /// unless it is committed.
+    pub(super) fn may_stay(&self, operation: OperationId, swept: bool) -> bool {
+        self.abandoned.contains(&operation) && (!swept || self.committed(operation).is_some())
+    }
+
     /// It needn't stay any more.
     pub(super) fn gives_up(&mut self, operation: OperationId) {
         self.given_up.insert(operation);

@@ -21,16 +21,22 @@ fn measured(attempt: Attempt, mib: u64) -> Item {
     done(attempt, Measured { virtual_size: mib << 20, allocated: mib << 20, format: Format::Raw })
 }
 
+/// A store of 1 GiB in which the first of three backups has room.
+async fn where_one_has_600_mib() -> (Journal, Vec<Attempt>) {
+    let journal = Journal::at(Config::default(), SITE).await;
+    journal.write(vec![announced()]).await;
+    let mut backups = vec![];
+    for volume in ["a.raw", "b.raw", "c.raw"] {
+        backups.push(measuring(&journal, volume).await);
+    }
+    assert_eq!(sent(&journal.write(vec![measured(backups[0], 600)]).await).len(), 1, "it fits");
+    (journal, backups)
+}
+
 #[tokio::test]
 async fn who_comes_in_the_same_batch_does_not_overtake_who_waits() {
     for together in [false, true] {
-        let journal = Journal::at(Config::default(), SITE).await;
-        journal.write(vec![announced()]).await;
-        let mut backups = vec![];
-        for volume in ["a.raw", "b.raw", "c.raw"] {
-            backups.push(measuring(&journal, volume).await);
-        }
-        assert_eq!(sent(&journal.write(vec![measured(backups[0], 600)]).await).len(), 1, "it fits");
+        let (journal, backups) = where_one_has_600_mib().await;
         let (large, small) = (measured(backups[1], 600), measured(backups[2], 1));
         let batches = if together { vec![vec![large, small]] } else { vec![vec![large], vec![small]] };
         for batch in batches {
@@ -61,24 +67,9 @@ async fn who_waits_for_what_a_place_can_not_hold_any_more_fails_and_lets_the_oth
 
 #[tokio::test]
 async fn who_goes_in_the_same_batch_does_not_keep_the_next_one_out() {
-    let journal = Journal::at(Config::default(), SITE).await;
-    journal.write(vec![announced()]).await;
-    let mut backups = vec![];
-    for volume in ["a.raw", "b.raw", "c.raw"] {
-        backups.push(measuring(&journal, volume).await);
-    }
-    assert_eq!(sent(&journal.write(vec![measured(backups[0], 600)]).await).len(), 1, "it fits");
+    let (journal, backups) = where_one_has_600_mib().await;
     assert_eq!(sent(&journal.write(vec![measured(backups[1], 600)]).await).len(), 0, "it waits");
-    let cancel = Command {
-        kind: "cancel".into(),
-        message_id: "cancel".into(),
-        user: "local".into(),
-        tenant: None,
-        reply_to: None,
-        correlation_id: None,
-        priority: 0,
-        body: json!({"operation": backups[1].operation}),
-    };
-    let copies = sent(&journal.write(vec![Item::Command(Arc::new(cancel)), measured(backups[2], 1)]).await);
+    let cancel = command("cancel", "cancel", json!({"operation": backups[1].operation}));
+    let copies = sent(&journal.write(vec![cancel, measured(backups[2], 1)]).await);
     assert_eq!(copies.len(), 1, "nobody waits any more, and there is room: {copies:?}");
 }
