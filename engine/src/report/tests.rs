@@ -4,6 +4,7 @@
 
 mod queueing;
 mod remembered;
+mod renewing;
 mod waiting;
 
 use crate::{

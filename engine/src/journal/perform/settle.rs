@@ -26,7 +26,7 @@ impl Unit<'_> {
         let mut root_bytes = None;
         if let Some(copied) = copied {
             let copied: Copied = serde_json::from_value(copied.clone())?;
-            packs::record(self.tx, &mut self.ledger, id, &copied.packs).await?;
+            packs::record(self.tx, &mut self.ledger, id, &copied.packs).await??;
             packs::drop_uses(self.tx, self.now, id, Some(&copied.unused)).await?;
             let base = operation.plan.uses.first().filter(|_| !copied.without_base);
             if let Some(base) = base.filter(|_| !mutant::is(Mutant::ForgetInheritedUses)) {

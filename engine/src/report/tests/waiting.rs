@@ -11,13 +11,13 @@ use longshore_schema::{
 };
 
 /// A backup of the volume, whose first step has been sent.
-async fn measuring(journal: &Journal, volume: &str) -> Attempt {
+pub(super) async fn measuring(journal: &Journal, volume: &str) -> Attempt {
     let body = json!({"zone": "z1", "store": "main", "pool": "fast", "volume": volume});
     journal.command(volume, "backup-snapshot", body).await.unwrap()
 }
 
 /// The volume has so many MiB, and so the backup needs a little more.
-fn measured(attempt: Attempt, mib: u64) -> Item {
+pub(super) fn measured(attempt: Attempt, mib: u64) -> Item {
     done(attempt, Measured { virtual_size: mib << 20, allocated: mib << 20, format: Format::Raw })
 }
 
