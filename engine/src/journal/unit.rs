@@ -35,8 +35,8 @@ pub struct Unit<'t> {
     /// Steps that left the broker's queue, and those that want in, by queue.
     pub(super) queues: BTreeMap<String, i32>,
     pub(super) unsent: BTreeSet<(OperationId, usize)>,
-    /// Whether the queues are filled from the database even if nothing left them.
-    pub(super) refilled: bool,
+    /// Queues that are filled from the database even if nothing left them.
+    pub(super) refilled: BTreeSet<String>,
     /// Events that follow from events.
     pub(super) next: VecDeque<(OperationId, Event)>,
     /// Zones and workers, read once.
@@ -74,7 +74,7 @@ impl<'t> Unit<'t> {
             history: vec![],
             queues: BTreeMap::new(),
             unsent: BTreeSet::new(),
-            refilled: false,
+            refilled: BTreeSet::new(),
             next: VecDeque::new(),
             surroundings: None,
             has_users: None,
