@@ -3,7 +3,10 @@
 
 use crate::{
     database::Failed,
-    journal::{rows::state_name, unit::Unit},
+    journal::{
+        rows::state_name,
+        unit::{Standing, Unit},
+    },
     machine::{Event, Operation, State},
     mutant::{self, Mutant},
     operation, request,
@@ -226,14 +229,16 @@ async fn bind(
         }
     }
     for object in uses {
-        if unit.get(*object).is_some() {
-            return Err(Failed::Conflict(format!("object {object} changes in the same batch")));
+        let goes = || Failed::Conflict(format!("{object}, which is to be used, goes just now"));
+        let standing = unit.standing(*object).await?;
+        if standing == Some(Standing::Goes) && !mutant::is(Mutant::HoldWhatGoes) {
+            return Err(goes());
         }
         let held = operation_table::Entity::update_many()
             .col_expr(operation_table::Column::Holders, Expr::col(operation_table::Column::Holders).add(1))
             .col_expr(operation_table::Column::LastUsedAt, Expr::val(unit.now().0))
             .filter(operation_table::Column::Id.eq(object.0));
-        let held = match mutant::is(Mutant::HoldWhatGoes) {
+        let held = match mutant::is(Mutant::HoldWhatGoes) || standing == Some(Standing::ReadyHere) {
             true => held,
             false => held
                 .filter(operation_table::Column::State.eq("ready"))
@@ -241,9 +246,9 @@ async fn bind(
         };
         if held.exec(unit.tx()).await?.rows_affected != 1 {
             // It was there when the plan was made: what is there now makes another plan, or says why there is none.
-            return Err(Failed::Conflict(format!("{object}, which is to be used, goes just now")));
+            return Err(goes());
         }
-        unit.unremember(*object);
+        unit.was_held(*object);
         let row = hold::Model { object_id: object.0, holder_id: id.0, kind: "use".into() };
         hold::Entity::insert(hold::ActiveModel::from(row).reset_all()).exec_without_returning(unit.tx()).await?;
     }

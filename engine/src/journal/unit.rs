@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     database::{Failed, Transaction},
     ledger::Ledger,
-    machine::{Event, Operation, StepState},
+    machine::{Event, Operation, State, StepState},
     mutant::{self, Mutant},
     world::Surroundings,
     world_read,
@@ -54,6 +54,17 @@ pub struct HowFar {
     pub done: i64,
     /// In all, where known.
     pub total: Option<i64>,
+}
+
+/// How an object stands in a unit that has loaded it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Ready, and as it is in the database.
+    Ready,
+    /// Ready, and changed in this transaction: its row is guarded when it is written.
+    ReadyHere,
+    /// Not there yet, or not for long.
+    Goes,
 }
 
 /// Tenant, user and message id.
@@ -181,9 +192,26 @@ impl<'t> Unit<'t> {
         self.answered.push(row);
     }
 
-    /// What is remembered of an operation from earlier transactions is no longer so.
-    pub(crate) fn unremember(&mut self, id: OperationId) {
+    /// How an object stands that may be held: `None` if only the database knows. What is remembered isn't good enough.
+    pub(crate) async fn standing(&mut self, id: OperationId) -> Result<Option<Standing>, Failed> {
+        if !self.operations.contains_key(&id) {
+            return Ok(None);
+        }
+        self.load([id]).await?;
+        Ok(self.operations.get(&id).map(|it| match it.operation.state {
+            State::Ready if it.operation.destroy_requested => Standing::Goes,
+            State::Ready if it.known.is_changed() => Standing::ReadyHere,
+            State::Ready => Standing::Ready,
+            State::Allocated | State::Copying | State::Destroying(_) | State::Destroyed | State::Failed => Standing::Goes,
+        }))
+    }
+
+    /// The database has one more hold on an object, from this transaction.
+    pub(crate) fn was_held(&mut self, id: OperationId) {
         self.memory.take(id);
+        if let Some(loaded) = self.operations.get_mut(&id) {
+            loaded.take_hold();
+        }
     }
 
     /// Loads the operations of attempts that end. What is remembered is good enough where it agrees with the report.

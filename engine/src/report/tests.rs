@@ -2,6 +2,7 @@
 
 #![cfg(feature = "suite")]
 
+mod holding;
 mod queueing;
 mod remembered;
 mod renewing;
