@@ -1,7 +1,12 @@
 //! One unit of work: the operations that a transaction loads, what their events change, and the writing of it
 //! all at the end, in few statements. Every change is guarded by what was read; a miss is `Failed::Conflict`.
 
-use super::{bulk, loaded::Loaded, memory::Memory, rows::Delivery};
+use super::{
+    bulk,
+    loaded::Loaded,
+    memory::Memory,
+    rows::{Delivery, put_operation},
+};
 use crate::{
     config::Config,
     database::{Failed, Transaction},
@@ -18,7 +23,10 @@ use longshore_schema::{
     time::Timestamp,
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
 
 /// A unit of work.
 pub struct Unit<'t> {
@@ -153,12 +161,27 @@ impl<'t> Unit<'t> {
         self.now
     }
 
-    /// Zones and workers, read once for all that is planned in this transaction.
+    /// Zones and workers, read once for all that is planned in this transaction; and what became Ready in it.
     pub async fn surroundings(&mut self) -> Result<Surroundings, Failed> {
         if self.surroundings.is_none() {
             self.surroundings = Some(world_read::surroundings(self.tx, self.now, self.config).await?);
         }
-        Ok(self.surroundings.clone().unwrap_or_default())
+        let around = self.surroundings.clone().unwrap_or_default();
+        Ok(Surroundings { fresh: Arc::new(self.fresh()?), ..around })
+    }
+
+    /// Rows, as they will be, of objects that became Ready in this transaction and were made from a volume, or into one.
+    fn fresh(&self) -> anyhow::Result<Vec<operation::Model>> {
+        let is_fresh = |it: &&Loaded| {
+            let was_ready = it.known.read().is_some_and(|it| it.ready);
+            it.row.subject.is_some() && it.operation.state == State::Ready && !it.operation.destroy_requested && !was_ready
+        };
+        let rows = self.operations.values().filter(is_fresh).map(|it| -> anyhow::Result<operation::Model> {
+            let mut row = it.row.clone();
+            put_operation(&mut row, &it.operation)?;
+            Ok(row)
+        });
+        rows.collect()
     }
 
     /// Whether the site says which users there are; if not, everyone is the one tenant `default`.

@@ -40,3 +40,14 @@ async fn who_ends_and_who_begins_can_hold_the_same_object_in_one_batch() {
     assert_eq!(holds.iter().map(|it| it.holder_id).collect::<Vec<_>>(), [next.operation.0]);
     assert_eq!(row(&journal, object).await.holders, 1);
 }
+
+#[tokio::test]
+async fn a_backup_that_comes_in_the_batch_in_which_the_last_one_becomes_ready_has_it_as_its_base() {
+    let journal = Journal::at(Config::default(), SITE).await;
+    journal.write(vec![announced()]).await;
+    let (base, committed) = before_commit(&journal, "m1").await;
+    let body = json!({"zone": "z1", "store": "main", "pool": "fast", "volume": "disk.raw"});
+    let measure = sent(&journal.write(vec![committed, asked("m2", "backup-snapshot", body)]).await).pop().unwrap();
+    assert_eq!(row(&journal, measure).await.plan["uses"], json!([base.operation]));
+    assert_eq!((row(&journal, base).await.state.as_str(), row(&journal, base).await.holders), ("ready", 1));
+}
