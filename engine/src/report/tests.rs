@@ -4,6 +4,7 @@
 
 mod holding;
 mod queueing;
+mod remains;
 mod remembered;
 mod renewing;
 mod waiting;

@@ -74,7 +74,7 @@ impl Unit<'_> {
         self.operations[&id].operation.steps.iter().find_map(|it| it.output.as_ref()?["bytes"].as_i64())
     }
 
-    /// What may remain of an abandoned operation stays booked, as used, until an audit finds it gone.
+    /// What may remain of an abandoned operation stays booked, as used: in a store until a sweep finds it gone.
     async fn write_down_remains(&mut self, id: OperationId, abandoned: &[u16]) -> Result<(), Failed> {
         let plan = self.operations[&id].operation.plan.clone();
         let what: Vec<_> = abandoned
