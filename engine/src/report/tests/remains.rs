@@ -19,14 +19,7 @@ async fn store(journal: &Journal) -> place::Model {
 /// An operation was abandoned at that time, and 1,000 bytes stay booked for it.
 async fn abandoned(journal: &Journal, at: i64) -> OperationId {
     let (operation, place_id) = (OperationId::new(), store(journal).await.id);
-    let row = remains::Model {
-        id: uuid::Uuid::now_v7(),
-        operation_id: operation.0,
-        place_id,
-        bytes: 1000,
-        what: json!([]),
-        at,
-    };
+    let row = remains::Model { id: uuid::Uuid::now_v7(), operation_id: operation.0, place_id, bytes: 1000, what: json!([]), at };
     let used = place::Entity::update_many()
         .col_expr(place::Column::Used, Expr::col(place::Column::Used).add(1000i64))
         .filter(place::Column::Id.eq(place_id));
@@ -49,7 +42,8 @@ async fn the_sweep_that_finds_nothing_of_an_abandoned_operation_gives_back_what_
     let young = abandoned(&journal, i64::MAX).await;
     let list = journal.command("m1", "sweep-store", json!({"store": "main"})).await.unwrap();
     let written = journal.write(vec![done(list, Listed::default())]).await;
-    let delete: StepMessage = serde_json::from_str(&written.passing[0].body).unwrap();
+    let step = written.passing.iter().find(|it| it.exchange == names::STEPS).unwrap();
+    let delete: StepMessage = serde_json::from_str(&step.body).unwrap();
     let chosen: Chosen = serde_json::from_value(delete.input).unwrap();
     assert_eq!(chosen.remains, [gone, there], "the grace isn't over for {young}");
     // What isn't asked for isn't believed.
