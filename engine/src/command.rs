@@ -132,7 +132,9 @@ async fn tenant_of(unit: &mut Unit<'_>, command: &Command) -> Result<Result<Stri
 fn not_allowed(command: &Command) -> Fault {
     let tenant = command.tenant.as_deref().unwrap_or("any tenant");
     let why = match command.user.as_str() {
-        "" => "the message has no user_id, and the site has users: set that property to the user that you logged in as".into(),
+        "" => {
+            "the message has no user_id, and the site has users: set that property to the user that you logged in as".to_owned()
+        }
         user => format!("user {user:?} may not act for {tenant}"),
     };
     Fault::permanent(code::COMMAND_NOT_ALLOWED, why)

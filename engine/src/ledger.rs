@@ -34,6 +34,8 @@ pub fn limit(place: &place::Model) -> i64 {
     (place.total as f64 * place.overcommit * place.threshold) as i64
 }
 
+/// Bytes of a place that may really be written. No worker measures a place yet (`measured_at` stays empty): until one does,
+/// only what is booked counts.
 fn physical_limit(place: &place::Model) -> i64 {
     (place.total as f64 * place.threshold) as i64
 }
