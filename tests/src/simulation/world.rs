@@ -92,6 +92,12 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Whether anything of an operation is in the store.
+    pub(super) fn has_something_of(&self, id: OperationId) -> bool {
+        let has_object = self.ready.contains_key(&id) || self.aborted.contains_key(&id);
+        has_object || self.roots.keys().any(|it| it.0 == id) || self.packs.keys().any(|it| it.operation == id)
+    }
+
     /// The root that counts, if the object is committed.
     pub(super) fn committed(&self, operation: OperationId) -> Option<&Root> {
         let (root, _) = self.ready.get(&operation)?;
