@@ -13,6 +13,7 @@ mod faults;
 mod generic;
 mod golden;
 mod growth;
+mod held_pool;
 mod history;
 mod interrupted;
 mod last_bytes;

@@ -84,6 +84,8 @@ pub(crate) struct Options {
     pub(crate) wrong_secret: bool,
     /// Whether the channels do no mischief: for tests that count answers or attempts.
     pub(crate) calm: bool,
+    /// The part of messages that the channels lose by chance.
+    pub(crate) lose: f64,
     /// Opens the worker's places; `None` for those of this host.
     pub(crate) opener: Option<Arc<dyn Opener>>,
     /// The site's `[[user]]` entries. With any, one must be `longshore` on the tests' broker; on an embedded one the rig is the
@@ -115,6 +117,7 @@ impl Options {
             endpoint: None,
             wrong_secret: false,
             calm: false,
+            lose: 0.005,
             opener: None,
             users: "",
         }
@@ -160,7 +163,7 @@ impl Rig {
             None => None,
             Some(services) => Some((services.fresh_bucket().await, services)),
         };
-        let hub = if options.calm || servers.is_some() { Embedded::new() } else { mischievous() };
+        let hub = if options.calm || servers.is_some() { Embedded::new() } else { mischievous(options.lose) };
         let connect: Connect = match &servers {
             None => embedded(hub.clone()),
             Some(services) => {
@@ -396,13 +399,13 @@ pub(crate) fn restore_body(from: OperationId, volume: &str, format: &str) -> Val
     json!({"zone": "z1", "from": from, "pool": "fast", "volume": volume, "format": format})
 }
 
-/// Doubles, reorders and loses messages: the first commands for certain, others by chance. Of those it loses few, since a lost
-/// step costs the whole time in which it could have started.
-fn mischievous() -> Embedded {
+/// Doubles, reorders and loses messages: the first commands for certain, others by chance. Of those it usually loses few, since a
+/// lost step costs the whole time in which it could have started.
+fn mischievous(lose: f64) -> Embedded {
     // What goes wrong differs from run to run; that nothing comes of it doesn't.
     let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |it| it.parse().unwrap());
     println!("the courier's SEED={seed}");
-    Embedded::with_chaos(Chaos { seed, double: 0.2, reorder: 0.3, lose: 0.005, certain: Some(names::COMMANDS) })
+    Embedded::with_chaos(Chaos { seed, double: 0.2, reorder: 0.3, lose, certain: Some(names::COMMANDS) })
 }
 
 fn embedded(hub: Embedded) -> Connect {
