@@ -30,4 +30,7 @@ mod sparse;
 mod store_exchanged;
 mod store_faults;
 mod store_leftovers;
+mod tenants;
+mod two_places;
+mod waiting;
 mod walkthrough;
