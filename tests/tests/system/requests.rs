@@ -1,6 +1,7 @@
 //! Cancel, destroy and abandon in every state, and several engines on one database.
 
 use crate::{
+    golden,
     held_pool::{Gate, Holding},
     meddler::{Failing, Meddler},
     rig::{Options, Parts, Rig, backup_body, content, make_volume, noise, restore_body},
@@ -181,10 +182,12 @@ pub(crate) async fn an_abandoned_undo_stays_booked_as_remains(parts: Parts) -> M
     let made = rig.restore(backup.id, "new", "raw").await;
     assert!(rig.submit("destroy", json!({"operation": made.id})).await.accepted);
     rig.until("it asks for attention", async || rig.show(made.id).await.needs_attention.then_some(())).await;
-    let reply = rig.submit("abandon", json!({"operation": made.id, "reason": "the pool burned"})).await;
+    let mut body = golden::command("abandon");
+    body["operation"] = json!(made.id);
+    let reply = rig.submit("abandon", body.clone()).await;
     assert!(reply.accepted, "{:?}", reply.fault);
-    let ended = rig.in_state(made.id, "destroyed").await;
-    assert_eq!(ended.fault.unwrap().code, code::ABANDONED);
+    let fault = rig.in_state(made.id, "destroyed").await.fault.unwrap();
+    assert_eq!((fault.code.as_str(), json!(fault.message)), (code::ABANDONED, body["reason"].clone()));
     let pools = longshore_engine::audit::places(rig.database.read(), "pool").await.unwrap();
     assert!(pools[0].used > 2 << 20, "what may remain stays booked");
     rig.end().await
