@@ -6,6 +6,7 @@
 
 mod acting;
 mod broker;
+mod causes;
 mod check;
 mod choices;
 mod closing;
@@ -13,6 +14,7 @@ mod columns;
 mod engines;
 mod handing;
 mod job;
+mod judge;
 mod left;
 pub mod many;
 mod mishaps;

@@ -9,6 +9,9 @@ use longshore_schema::{
 };
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
+/// A volume's contents are so many numbers, from its own number times this on: none is another volume's.
+pub(super) const CONTENTS: u64 = 1000;
+
 /// What a root says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Manifest {
