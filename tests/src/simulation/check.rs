@@ -22,6 +22,7 @@ impl Simulation<'_> {
         let (wrong, ahead) = rules::after_commit(&self.place.sqlite);
         self.wrong.extend(wrong);
         self.check_booked();
+        self.check_depths();
         self.plan_tick(ahead);
     }
 
@@ -32,7 +33,8 @@ impl Simulation<'_> {
     }
 
     fn plan_tick(&mut self, ahead: Ahead) {
-        let deadline = ahead.deadline.filter(|it| *it > self.now);
+        // One that passed, and that no engine lived to see.
+        let deadline = ahead.deadline.map(|it| it.max(self.now + BACKSTOP_US));
         let sweep = ahead.pack.map(|it| it.max(self.now + GRACE_S * 1_000_000 / 2));
         let backstop = (ahead.unsent || ahead.unheld).then_some(self.now + BACKSTOP_US);
         let room = ahead.waiting.then_some(self.now + WAIT_US);

@@ -3,8 +3,8 @@
 
 use super::{
     job::VOLUME_BOOKED,
+    known::{Known, Told},
     schedule::Simulation,
-    told::{Known, Told},
 };
 use longshore_engine::command::Command;
 use longshore_schema::{fault::code, ids::OperationId, wire::Reply};

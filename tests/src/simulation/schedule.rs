@@ -127,7 +127,7 @@ pub(super) struct Simulation<'p> {
     pub(super) workers: Vec<Worker>,
     pub(super) broker: Broker,
     pub(super) world: World,
-    pub(super) known: super::told::Known,
+    pub(super) known: super::known::Known,
     pub(super) closing: Closing,
     /// The grace is longer than anything comes late, so some things do.
     pub(super) waits_for_late: bool,
