@@ -23,6 +23,7 @@ impl Simulation<'_> {
         self.wrong.extend(wrong);
         self.check_booked();
         self.check_depths();
+        self.check_deadlines();
         self.plan_tick(ahead);
     }
 
@@ -96,6 +97,9 @@ impl Simulation<'_> {
         let dying = tables::pack::Entity::find().filter(tables::pack::Column::State.ne("live")).all(db).await?;
         if !dying.is_empty() {
             self.wrong.push(format!("packs are never swept: {dying:?}"));
+        }
+        if self.place.sqlite.numbers("SELECT count(*) FROM operation WHERE needs_attention")? != [Some(0)] {
+            self.wrong.push("operations that nothing happens to any more need attention".into());
         }
         if self.place.sqlite.numbers("SELECT count(*) FROM outbox")? != [Some(0)] {
             self.wrong.push("messages are left in the outbox".into());

@@ -13,10 +13,10 @@ use longshore_schema::{
     wire::{Control, EventData, WorkerKind, names},
 };
 
-/// A step may still be sent so long after a deadline, microseconds: an engine that died is away for a minute.
-const SLACK_US: i64 = 120_000_000;
-/// The same for each fault.
-const AWAY_US: i64 = 60_000_000;
+/// An operation may go on for so long after its deadline, microseconds: some engine looks at the clock by then.
+const SLACK_US: i64 = 60_000_000;
+/// As much longer for each fault: an engine that died is away for a minute.
+pub(super) const AWAY_US: i64 = 60_000_000;
 /// A queue of the broker is at the most so many times as deep as it is configured.
 const DEEPEST: i64 = 16;
 
@@ -71,6 +71,20 @@ impl Simulation<'_> {
 
     fn latest_after(&self, deadline: i64) -> i64 {
         deadline.saturating_add(SLACK_US + AWAY_US * i64::from(self.choices.faults()))
+    }
+
+    /// What is past its deadline isn't gone on with, unless its commit was sent.
+    pub(super) fn check_deadlines(&mut self) {
+        for (id, told) in &self.known.told {
+            let deadline = told.asked.as_ref().map_or(i64::MAX, |it| it.deadline);
+            if told.is_at_work() && !told.may_be_committed && self.now > self.latest_after(deadline) {
+                self.wrong.push(format!(
+                    "{id} is {}, and its deadline was {} s ago",
+                    told.state,
+                    (self.now - deadline) / 1_000_000
+                ));
+            }
+        }
     }
 
     /// What a sweep is to remove wasn't needed for the whole grace.

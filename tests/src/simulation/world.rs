@@ -59,6 +59,8 @@ pub(super) struct Late {
 pub(super) struct World {
     /// Microseconds.
     pub(super) now: i64,
+    /// Until then no request to the store succeeds, microseconds.
+    pub(super) away_until: i64,
     /// By id: bytes, and when.
     pub(super) packs: BTreeMap<PackId, (u64, Written)>,
     /// By operation and attempt.
