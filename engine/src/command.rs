@@ -73,7 +73,7 @@ pub async fn absorb(unit: &mut Unit<'_>, command: &Command) -> Result<Reply, Fai
             unit.seen.insert(key, None);
             return Box::pin(absorb(unit, command)).await;
         }
-        let reply = if seen.digest == digest {
+        let reply = if seen.digest == digest || mutant::is(Mutant::IgnoreBodies) {
             Reply { duplicate: true, ..serde_json::from_value(seen.reply)? }
         } else {
             let why = format!("message id {} was used before with another body; use a new one", command.message_id);
@@ -202,7 +202,9 @@ async fn accept(unit: &mut Unit<'_>, command: &Command, tenant: &str) -> Result<
     if loaded.operation().state == State::Failed {
         // Nothing was done: the refusal is the answer, and there is no operation. What its end gave back stays so.
         let fault = loaded.operation().fault.clone();
-        unit.withdraw(id);
+        if !mutant::is(Mutant::KeepRefused) {
+            unit.withdraw(id);
+        }
         return Ok(Err(fault.unwrap_or_else(|| Fault::permanent(code::INTERNAL, "it failed at once"))));
     }
     Ok(Ok(Reply {

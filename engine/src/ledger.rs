@@ -4,7 +4,10 @@
 
 mod shortage;
 
-use crate::database::{Failed, Transaction};
+use crate::{
+    database::{Failed, Transaction},
+    mutant::{self, Mutant},
+};
 use longshore_schema::tables::{operation, place};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, FromQueryResult, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -71,7 +74,8 @@ impl Ledger {
     ) -> Result<Result<place::Model, Shortage>, Failed> {
         let entry = self.entry(tx, place).await?;
         let left = entry.left();
-        if bytes <= left && ahead == 0 {
+        let wanted = if mutant::is(Mutant::AskForTwice) { 2 * bytes } else { bytes };
+        if wanted <= left && ahead == 0 {
             entry.reserved += bytes;
             entry.promised += physical;
             entry.granted = true;

@@ -279,13 +279,14 @@ impl Unit<'_> {
             "message_id": format!("{id}/{seq}/{}", attempt.n), "persistent": true, "priority": loaded.row.priority,
         });
         let body = serde_json::to_string(&message)?;
+        let expires = Some(start_before).filter(|_| !mutant::is(Mutant::NeverExpire));
         let delivery = self.delivery(id, attempt.seq);
         delivery.start_before = Some(start_before.0);
         delivery.due_at = Some(start_before.plus_s(u64::from(bound) + u64::from(config.margin_s)).0);
         if let Some(loaded) = self.operations.get_mut(&id) {
             loaded.change();
         }
-        self.passing.push(self.message(names::STEPS, &call.queue, true, properties, body, Some(start_before)));
+        self.passing.push(self.message(names::STEPS, &call.queue, true, properties, body, expires));
         Ok(())
     }
 }
