@@ -3,7 +3,10 @@
 
 use crate::{
     database::Failed,
-    journal::{rows::state_name, unit::Unit},
+    journal::{
+        rows::state_name,
+        unit::{Standing, Unit},
+    },
     machine::{Event, Operation, State},
     mutant::{self, Mutant},
     operation, request,
@@ -54,7 +57,8 @@ pub async fn load(unit: &mut Unit<'_>, commands: &[&Command]) -> Result<(), Fail
     unit.look_up(keys).await
 }
 
-/// Absorbs one command: the same message gets the same answer for ever.
+/// Absorbs one command: the same message gets the same answer for ever. Only who may not ask is judged anew each time, as the
+/// site may change.
 pub async fn absorb(unit: &mut Unit<'_>, command: &Command) -> Result<Reply, Failed> {
     let digest = serde_json_canonicalizer::to_vec(&serde_json::json!([command.kind, command.body]))?;
     let digest = blake3::hash(&digest).as_bytes().to_vec();
@@ -69,7 +73,7 @@ pub async fn absorb(unit: &mut Unit<'_>, command: &Command) -> Result<Reply, Fai
             unit.seen.insert(key, None);
             return Box::pin(absorb(unit, command)).await;
         }
-        let reply = if seen.digest == digest {
+        let reply = if seen.digest == digest || mutant::is(Mutant::IgnoreBodies) {
             Reply { duplicate: true, ..serde_json::from_value(seen.reply)? }
         } else {
             let why = format!("message id {} was used before with another body; use a new one", command.message_id);
@@ -122,10 +126,18 @@ async fn tenant_of(unit: &mut Unit<'_>, command: &Command) -> Result<Result<Stri
         Some(tenant) => allowed.iter().find(|it| it.tenant == *tenant),
         None => allowed.iter().find(|it| it.is_default),
     };
-    Ok(found.map(|it| it.tenant.clone()).ok_or_else(|| {
-        let tenant = command.tenant.as_deref().unwrap_or("any tenant");
-        Fault::permanent(code::COMMAND_NOT_ALLOWED, format!("user {:?} may not act for {tenant}", command.user))
-    }))
+    Ok(found.map(|it| it.tenant.clone()).ok_or_else(|| not_allowed(command)))
+}
+
+fn not_allowed(command: &Command) -> Fault {
+    let tenant = command.tenant.as_deref().unwrap_or("any tenant");
+    let why = match command.user.as_str() {
+        "" => {
+            "the message has no user_id, and the site has users: set that property to the user that you logged in as".to_owned()
+        }
+        user => format!("user {user:?} may not act for {tenant}"),
+    };
+    Fault::permanent(code::COMMAND_NOT_ALLOWED, why)
 }
 
 /// Plans a new operation and lets it run until it waits for somebody.
@@ -190,7 +202,9 @@ async fn accept(unit: &mut Unit<'_>, command: &Command, tenant: &str) -> Result<
     if loaded.operation().state == State::Failed {
         // Nothing was done: the refusal is the answer, and there is no operation. What its end gave back stays so.
         let fault = loaded.operation().fault.clone();
-        unit.withdraw(id);
+        if !mutant::is(Mutant::KeepRefused) {
+            unit.withdraw(id);
+        }
         return Ok(Err(fault.unwrap_or_else(|| Fault::permanent(code::INTERNAL, "it failed at once"))));
     }
     Ok(Ok(Reply {
@@ -226,14 +240,16 @@ async fn bind(
         }
     }
     for object in uses {
-        if unit.get(*object).is_some() {
-            return Err(Failed::Conflict(format!("object {object} changes in the same batch")));
+        let goes = || Failed::Conflict(format!("{object}, which is to be used, goes just now"));
+        let standing = unit.standing(*object).await?;
+        if standing == Some(Standing::Goes) && !mutant::is(Mutant::HoldWhatGoes) {
+            return Err(goes());
         }
         let held = operation_table::Entity::update_many()
             .col_expr(operation_table::Column::Holders, Expr::col(operation_table::Column::Holders).add(1))
             .col_expr(operation_table::Column::LastUsedAt, Expr::val(unit.now().0))
             .filter(operation_table::Column::Id.eq(object.0));
-        let held = match mutant::is(Mutant::HoldWhatGoes) {
+        let held = match mutant::is(Mutant::HoldWhatGoes) || standing == Some(Standing::ReadyHere) {
             true => held,
             false => held
                 .filter(operation_table::Column::State.eq("ready"))
@@ -241,9 +257,9 @@ async fn bind(
         };
         if held.exec(unit.tx()).await?.rows_affected != 1 {
             // It was there when the plan was made: what is there now makes another plan, or says why there is none.
-            return Err(Failed::Conflict(format!("{object}, which is to be used, goes just now")));
+            return Err(goes());
         }
-        unit.unremember(*object);
+        unit.was_held(*object);
         let row = hold::Model { object_id: object.0, holder_id: id.0, kind: "use".into() };
         hold::Entity::insert(hold::ActiveModel::from(row).reset_all()).exec_without_returning(unit.tx()).await?;
     }
@@ -271,5 +287,33 @@ mod tests {
         });
         let bound = bound.await;
         assert!(matches!(bound, Err(Failed::Conflict(_))), "{bound:?}");
+    }
+
+    #[tokio::test]
+    async fn a_message_without_a_user_is_told_so_where_the_site_has_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&format!("sqlite://{}/longshore.db", folder.path().display())).await.unwrap();
+        let command = Command {
+            kind: "destroy".into(),
+            message_id: "m".into(),
+            user: String::new(),
+            tenant: None,
+            reply_to: None,
+            correlation_id: None,
+            priority: 0,
+            body: Value::Null,
+        };
+        let tenant = database.transact(|tx| {
+            async move {
+                let row = tenant_user::Model { user_name: "cloud1".into(), tenant: "red".into(), is_default: true };
+                tenant_user::Entity::insert(tenant_user::ActiveModel::from(row).reset_all()).exec_without_returning(tx).await?;
+                let mut memory = Memory::default();
+                let mut unit = Unit::new(tx, &mut memory, Config::default(), Timestamp(0));
+                tenant_of(&mut unit, &command).await
+            }
+            .boxed()
+        });
+        let fault = tenant.await.unwrap().unwrap_err();
+        assert!(fault.code == code::COMMAND_NOT_ALLOWED && fault.message.contains("user_id"), "{fault}");
     }
 }

@@ -4,9 +4,15 @@
 
 mod shortage;
 
-use crate::database::{Failed, Transaction};
+use crate::{
+    database::{Failed, Transaction},
+    mutant::{self, Mutant},
+};
 use longshore_schema::tables::{operation, place};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QuerySelect, sea_query::Expr};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, FromQueryResult, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::Expr,
+};
 pub use shortage::Shortage;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +37,8 @@ pub fn limit(place: &place::Model) -> i64 {
     (place.total as f64 * place.overcommit * place.threshold) as i64
 }
 
+/// Bytes of a place that may really be written. No worker measures a place yet (`measured_at` stays empty): until one does,
+/// only what is booked counts.
 fn physical_limit(place: &place::Model) -> i64 {
     (place.total as f64 * place.threshold) as i64
 }
@@ -66,7 +74,8 @@ impl Ledger {
     ) -> Result<Result<place::Model, Shortage>, Failed> {
         let entry = self.entry(tx, place).await?;
         let left = entry.left();
-        if bytes <= left && ahead == 0 {
+        let wanted = if mutant::is(Mutant::AskForTwice) { 2 * bytes } else { bytes };
+        if wanted <= left && ahead == 0 {
             entry.reserved += bytes;
             entry.promised += physical;
             entry.granted = true;
@@ -159,6 +168,12 @@ pub fn rank(priority: i16, since: i64, now: i64) -> i64 {
     i64::from(priority) * AGE_S * 1_000_000 + Ord::max(now - since, 0)
 }
 
+/// `rank`, in the database.
+fn rank_at(now: i64) -> Expr {
+    let age = Expr::val(now).sub(Expr::col(operation::Column::WaitingSince));
+    Expr::col(operation::Column::Priority).mul(AGE_S * 1_000_000).add(age)
+}
+
 /// Operations that wait for a place and come before a newcomer of that priority, but for those that are `gone`.
 pub async fn ahead(
     db: &impl ConnectionTrait,
@@ -168,21 +183,35 @@ pub async fn ahead(
     gone: Vec<uuid::Uuid>,
 ) -> Result<u64, Failed> {
     let bar = rank(priority, now, now);
-    let rank = Expr::col(operation::Column::Priority)
-        .mul(AGE_S * 1_000_000)
-        .add(Expr::val(now).sub(Expr::col(operation::Column::WaitingSince)));
-    let mut waiting = operation::Entity::find().filter(operation::Column::WaitingPlace.eq(place)).filter(rank.gte(bar));
+    let mut waiting = operation::Entity::find().filter(operation::Column::WaitingPlace.eq(place)).filter(rank_at(now).gte(bar));
     if !gone.is_empty() {
         waiting = waiting.filter(operation::Column::Id.is_not_in(gone));
     }
     Ok(waiting.count(db).await?)
 }
 
-/// Operations that wait for a place, who comes first first.
-pub async fn waiting(db: &impl ConnectionTrait, place: &str, now: i64) -> Result<Vec<operation::Model>, Failed> {
-    let mut waiting = operation::Entity::find().filter(operation::Column::WaitingPlace.eq(place)).all(db).await?;
-    waiting.sort_by_key(|it| (-rank(it.priority, it.waiting_since.unwrap_or(now), now), it.id));
-    Ok(waiting)
+/// An operation that waits for a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromQueryResult)]
+pub struct Waiting {
+    /// Which.
+    pub id: uuid::Uuid,
+    /// How many bytes it waits for.
+    pub waiting_bytes: i64,
+}
+
+/// How many that wait are tried in one transaction. The clock asks again soon for those behind them.
+pub const MOST_TRIED: u64 = 256;
+
+/// Operations that wait for a place, who comes first first, at most `MOST_TRIED`. Rows have plans, and many may wait.
+pub async fn waiting(db: &impl ConnectionTrait, place: &str, now: i64) -> Result<Vec<Waiting>, Failed> {
+    let waiting = operation::Entity::find()
+        .select_only()
+        .columns([operation::Column::Id, operation::Column::WaitingBytes])
+        .filter(operation::Column::WaitingPlace.eq(place))
+        .order_by_desc(rank_at(now))
+        .order_by_asc(operation::Column::Id)
+        .limit(MOST_TRIED);
+    Ok(waiting.into_model().all(db).await?)
 }
 
 /// Who waits for one of these places, by place, who comes first first: what is needed to say how many wait before one.

@@ -4,8 +4,14 @@
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
+    /// An object that is Ready can be abandoned.
+    AbandonWhatIsReady,
+    /// `cancel` of what is Ready is answered as if it had an effect.
+    AcceptLateCancels,
     /// A report counts whatever attempt it is about.
     AcceptStaleReports,
+    /// Space is granted only where twice as much is left.
+    AskForTwice,
     /// Of the packs that were put, half the bytes are booked.
     BookHalfOfPacks,
     /// What was made, packs aside, isn't booked any more once it is Ready.
@@ -14,6 +20,10 @@ pub enum Mutant {
     CancelWithoutProbe,
     /// A pack is condemned while somebody uses it.
     CondemnUsedPacks,
+    /// A verification whose step failed is one that succeeded.
+    CountFailedVerifies,
+    /// Of deadlines that pass only those of operations that wait are seen.
+    DeadlinesOfWaiters,
     /// A command is done again when its message comes again.
     DoCommandsAgain,
     /// A declined step counts as one that nobody started.
@@ -28,6 +38,8 @@ pub enum Mutant {
     HoldWhatGoes,
     /// `abandon` is answered, and nothing else happens.
     IgnoreAbandons,
+    /// A message id that is used again gets its answer whatever the body is.
+    IgnoreBodies,
     /// `cancel` is answered, and nothing else happens.
     IgnoreCancels,
     /// Deadlines pass.
@@ -40,18 +52,34 @@ pub enum Mutant {
     KeepClaims,
     /// The packs of an operation that failed stay booked when they are gone.
     KeepFailedPacks,
+    /// A command that is refused leaves an operation.
+    KeepRefused,
     /// A renewal is answered, and the lease ends when it would have ended without.
     LoseRenewals,
+    /// Messages of steps never expire.
+    NeverExpire,
+    /// Nobody is told that there is room.
+    NeverWake,
     /// The clock finds nothing.
     NoClock,
+    /// Nothing is tried twice.
+    NoPatience,
     /// Nothing is ever swept.
     NoSweeps,
+    /// Newcomers come before those who wait.
+    Overtake,
+    /// Whatever is asked of an operation, its state is wrong.
+    RefuseRequests,
     /// A claim that somebody has is given to another one.
     RegrantClaims,
     /// What was granted is given back, whatever became of it meanwhile.
     ReleaseByCounter,
     /// What is to stop gets more time.
     RenewUnwanted,
+    /// Workers aren't told to stop.
+    StopWithoutWord,
+    /// A sweep takes condemned packs before their grace is over.
+    SweepAtOnce,
     /// A sweep takes what it finds, whoever is at work on it.
     SweepUnderWay,
     /// The engine acts before a lease is over.

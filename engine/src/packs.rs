@@ -25,8 +25,14 @@ const CHUNK: usize = 500;
 /// One backup stores what it needs of so many sparse packs again, each less than a quarter of a pack.
 const MOST_REPACKED: u64 = 256;
 
-/// Records sealed packs: a row and a use each; their bytes move from reserved to used. Known ones are left alone.
-pub async fn record(tx: &Transaction, ledger: &mut Ledger, operation: OperationId, sealed: &[Sealed]) -> Result<(), Failed> {
+/// Records sealed packs: a row and a use each; their bytes move from reserved to used. Known ones are left alone. The inner
+/// error says that the operation's books don't allow it: what was recorded before that is as it should be, and stays.
+pub async fn record(
+    tx: &Transaction,
+    ledger: &mut Ledger,
+    operation: OperationId,
+    sealed: &[Sealed],
+) -> Result<anyhow::Result<()>, Failed> {
     // A pack that two attempts found is named twice.
     let sealed: std::collections::BTreeMap<_, _> = sealed.iter().map(|it| (&it.id, it)).collect();
     let mut sealed: Vec<Sealed> = sealed.into_values().filter(|it| it.id.operation == operation).cloned().collect();
@@ -42,7 +48,7 @@ pub async fn record(tx: &Transaction, ledger: &mut Ledger, operation: OperationI
             .filter(reservation::Column::OperationId.eq(operation.0))
             .filter(reservation::Column::State.eq("held"));
         let Some(held) = held.one(tx).await? else {
-            return Err(Failed::Internal(anyhow::anyhow!("operation {operation} sealed packs without a reservation")));
+            return Ok(Err(anyhow::anyhow!("operation {operation} sealed packs without a reservation")));
         };
         let bytes: i64 = new.iter().map(|it| to_i64(it.bytes)).sum();
         let moved = reservation::Entity::update_many()
@@ -52,7 +58,7 @@ pub async fn record(tx: &Transaction, ledger: &mut Ledger, operation: OperationI
             .filter(reservation::Column::State.eq("held"))
             .filter(reservation::Column::BytesReserved.gte(bytes));
         if moved.exec(tx).await?.rows_affected != 1 {
-            return Err(Failed::Internal(anyhow::anyhow!("operation {operation} sealed more than it had reserved")));
+            return Ok(Err(anyhow::anyhow!("operation {operation} sealed more than it had reserved")));
         }
         ledger.adjust(tx, held.place_id, -bytes, bytes, 0).await?;
         let rows = new.iter().map(|it| pack::ActiveModel {
@@ -73,7 +79,7 @@ pub async fn record(tx: &Transaction, ledger: &mut Ledger, operation: OperationI
         });
         pack_use::Entity::insert_many(uses).exec_without_returning(tx).await?;
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// A new object takes over its base's uses, but for those packs that it doesn't refer to.
@@ -229,6 +235,7 @@ pub async fn forget(tx: &Transaction, ledger: &mut Ledger, rows: &[pack::Model])
 /// Marks what may be deleted now: condemned packs whose grace is over and that nobody uses, and those of a
 /// sweep that died. At most `limit`.
 pub async fn begin_deleting(tx: &Transaction, now: Timestamp, place_id: i32, limit: u64) -> Result<Vec<pack::Model>, Failed> {
+    let now = if mutant::is(Mutant::SweepAtOnce) { Timestamp(i64::MAX) } else { now };
     let due = pack::Entity::find()
         .filter(pack::Column::PlaceId.eq(place_id))
         .filter(Expr::cust(pack::DYING))

@@ -118,7 +118,12 @@ async fn renewed(unit: &mut Unit<'_>, worker: &str, token: u64, running: &[Runni
             stop.push(attempt);
             continue;
         }
-        packs::record(unit.tx, &mut unit.ledger, attempt.operation, &it.sealed).await?;
+        if let Err(error) = packs::record(unit.tx, &mut unit.ledger, attempt.operation, &it.sealed).await? {
+            // Its books are wrong, and nobody else's: the others of its worker are renewed.
+            tracing::error!(operation.id = %attempt.operation, attempt = attempt.n, error = format!("{error:#}"), "could not record packs; their writer is stopped");
+            stop.push(attempt);
+            continue;
+        }
         tell(unit, it)?;
     }
     unit.control(worker, &Control::Renewed { token, stop })

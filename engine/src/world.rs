@@ -4,6 +4,7 @@
 use longshore_schema::{
     ids::{OperationId, PackId},
     site::{PathPolicy, Place},
+    tables::operation,
     time::Timestamp,
     wire::{Announce, WorkerKind},
 };
@@ -39,6 +40,8 @@ pub struct Surroundings {
     pub zones: Arc<BTreeMap<String, Zone>>,
     /// All that announced themselves within a day, in the order of their ids.
     pub workers: Arc<Vec<Worker>>,
+    /// Objects of volumes that became Ready in this transaction: the database doesn't know it yet.
+    pub fresh: Arc<Vec<operation::Model>>,
 }
 
 /// A reading of what a command touches.

@@ -38,7 +38,7 @@ pub async fn surroundings(db: &impl ConnectionTrait, now: Timestamp, config: Con
         let silent = now.0 - row.seen_at > i64::from(config.worker_silence_s) * 1_000_000;
         workers.push(Worker { announced: serde_json::from_value(row.announced)?, live: !silent && !row.leaving });
     }
-    Ok(Surroundings { zones: Arc::new(zones), workers: Arc::new(workers) })
+    Ok(Surroundings { zones: Arc::new(zones), workers: Arc::new(workers), ..Surroundings::default() })
 }
 
 /// Reads what a command touches.
@@ -59,7 +59,7 @@ pub async fn read(db: &impl ConnectionTrait, around: Surroundings, touches: Vec<
                 }
             }
             Touch::Lineage { subject, store, tenant } => {
-                world.lineage = lineage(db, &subject, &store, &tenant).await?;
+                world.lineage = lineage(db, &around.fresh, &subject, &store, &tenant).await?;
                 if let Some(object) = &mut world.lineage {
                     object.sparse = packs::sparse(db, object.id).await?;
                 }
@@ -92,10 +92,21 @@ async fn read_place(db: &impl ConnectionTrait, world: &mut World, name: &str) ->
     Ok(())
 }
 
-/// The latest object of a volume in a store: a backup of it, or what it was made from.
-async fn lineage(db: &impl ConnectionTrait, subject: &str, store: &str, tenant: &str) -> Result<Option<Object>, Failed> {
+/// The latest object of a volume in a store: a backup of it, or what it was made from. `fresh`: what became Ready just now.
+async fn lineage(
+    db: &impl ConnectionTrait,
+    fresh: &[operation::Model],
+    subject: &str,
+    store: &str,
+    tenant: &str,
+) -> Result<Option<Object>, Failed> {
     let (backup, made) = (backups_of(subject, store, tenant), made_as(subject, tenant));
     let (backup, made) = (backup.one(db).await?, made.one(db).await?);
+    let of_volume = |it: &&operation::Model| it.subject.as_deref() == Some(subject) && it.tenant == tenant;
+    let of_kind = |kind: &'static str| fresh.iter().filter(of_volume).filter(move |it| it.kind == kind).cloned();
+    let backup = of_kind(BackupSnapshot::KIND).filter(|it| it.store.as_deref() == Some(store)).chain(backup);
+    let backup = backup.max_by_key(|it| it.id);
+    let made = of_kind(CreateVolume::KIND).chain(made).max_by_key(|it| it.id);
     if let Some(made) = &made
         && backup.as_ref().is_none_or(|it| it.id < made.id)
         && let Some(from) = made.output.as_ref().and_then(|it| it["from"].as_str()?.parse::<OperationId>().ok())

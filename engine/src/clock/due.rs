@@ -2,6 +2,7 @@
 //! however much of it there is.
 
 use super::LIMIT;
+use crate::mutant::{self, Mutant};
 use longshore_schema::{
     tables::{operation, pack, step},
     time::Timestamp,
@@ -18,14 +19,18 @@ pub fn steps(now: Timestamp) -> Select<step::Entity> {
 
 /// Ids of operations whose deadline is over.
 pub fn deadlines(now: Timestamp) -> Select<operation::Entity> {
-    operation::Entity::find()
+    let found = operation::Entity::find()
         .select_only()
         .column(operation::Column::Id)
         .filter(Expr::cust(operation::UNDER_WAY))
         .filter(operation::Column::Deadline.lte(now.0))
         .filter(operation::Column::StopRequested.eq(false))
         .order_by_asc(operation::Column::Deadline)
-        .limit(LIMIT)
+        .limit(LIMIT);
+    match mutant::is(Mutant::DeadlinesOfWaiters) {
+        true => found.filter(operation::Column::WaitingPlace.is_not_null()),
+        false => found,
+    }
 }
 
 /// Ids of objects whose destruction was asked for while they were held, and that nobody holds any more.

@@ -120,7 +120,8 @@ fn operations() -> Value {
             "action": "receive",
             "channel": channel("commands"),
             "summary": "A control plane asks for something.",
-            "description": "The same message id and body get the same answer for ever, accepted or refused.",
+            "description": "The same message id and body get the same answer for ever, accepted or refused, unless the \
+                refusal is `command.not-allowed`.",
             "reply": {
                 "address": {"location": "$message.header#/reply_to", "description": "The AMQP property `reply_to`."},
                 "channel": channel("replies"),

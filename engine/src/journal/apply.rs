@@ -144,6 +144,7 @@ impl Unit<'_> {
         let unsent = self.delivery(id, attempt.seq).start_before.is_none();
         let track = &before.steps[usize::from(attempt.seq)];
         match &track.state {
+            StepState::Running { .. } if mutant::is(Mutant::StopWithoutWord) => (),
             StepState::Running { worker, .. } => {
                 let worker = worker.clone();
                 if let Err(error) = self.control(&worker, &Control::Stop { attempt }) {

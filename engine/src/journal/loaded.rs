@@ -91,6 +91,14 @@ impl Loaded {
         &self.row
     }
 
+    /// One hold on it was taken, in this transaction.
+    pub(super) fn take_hold(&mut self) {
+        self.row.holders += 1;
+        if let Some(read) = self.known.read_mut() {
+            read.holders += 1;
+        }
+    }
+
     /// One hold on it went, in this transaction.
     pub(super) fn let_go(&mut self) {
         self.row.holders -= 1;

@@ -30,7 +30,7 @@ impl Unit<'_> {
             EngineStep::Reserve(needs) => return self.reserve(id, seq, needs).await,
             EngineStep::Publish => self.publish(id),
             EngineStep::Choose { store, listed } => self.choose(id, store, *listed).await,
-            EngineStep::Forget { store: _, chosen } => self.forget(id, *chosen).await,
+            EngineStep::Forget { store, chosen } => self.forget(id, store, *chosen).await,
         };
         match done {
             Ok(output) => Ok(Event::Performed { seq, output }),

@@ -117,7 +117,7 @@ impl Unit<'_> {
         for (name, ready) in self.by_queue() {
             let left = self.queues.get(&name).copied().unwrap_or(0);
             let depth = self.depth(&name, left);
-            let wanted = if self.refilled { usize::MAX } else { ready.len() };
+            let wanted = if self.refilled.contains(&name) { usize::MAX } else { ready.len() };
             let room = self.room(&name, depth, left, wanted).await?;
             let chosen = self.chosen(&name, ready, left, room.free).await?;
             for &(id, seq) in &chosen {
@@ -153,7 +153,7 @@ impl Unit<'_> {
         left: i32,
         free: usize,
     ) -> Result<Vec<(OperationId, usize)>, Failed> {
-        let may_wait = self.refilled || (left < 0 && !self.memory.waited_for_by_none.contains(name));
+        let may_wait = self.refilled.contains(name) || (left < 0 && !self.memory.waited_for_by_none.contains(name));
         let just_came = ready.iter().any(|(id, _)| self.operations[id].known == Known::New);
         let missing = if just_came { free } else { free.saturating_sub(ready.len()) };
         if may_wait && missing > 0 {
@@ -234,7 +234,7 @@ impl Unit<'_> {
     /// Fills one queue from what waits in the database: the clock's backstop.
     pub fn refill(&mut self, queue: &str) {
         self.queues.entry(queue.to_owned()).or_default();
-        self.refilled = true;
+        self.refilled.insert(queue.to_owned());
     }
 
     fn call(&self, id: OperationId, seq: usize) -> Option<&Call> {
@@ -279,13 +279,43 @@ impl Unit<'_> {
             "message_id": format!("{id}/{seq}/{}", attempt.n), "persistent": true, "priority": loaded.row.priority,
         });
         let body = serde_json::to_string(&message)?;
+        let expires = Some(start_before).filter(|_| !mutant::is(Mutant::NeverExpire));
         let delivery = self.delivery(id, attempt.seq);
         delivery.start_before = Some(start_before.0);
         delivery.due_at = Some(start_before.plus_s(u64::from(bound) + u64::from(config.margin_s)).0);
         if let Some(loaded) = self.operations.get_mut(&id) {
             loaded.change();
         }
-        self.passing.push(self.message(names::STEPS, &call.queue, true, properties, body, Some(start_before)));
+        self.passing.push(self.message(names::STEPS, &call.queue, true, properties, body, expires));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        database::Database,
+        journal::{bulk::Values, memory::Memory},
+    };
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn a_queue_that_is_filled_makes_nobody_read_what_waits_for_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&format!("sqlite://{}/longshore.db", folder.path().display())).await.unwrap();
+        let looked_for = database.transact(|tx| {
+            async move {
+                let mut memory = Memory::default();
+                let mut unit = Unit::new(tx, &mut memory, Config::default(), Timestamp(0));
+                unit.refill("filled");
+                unit.queues.insert("another".into(), 0);
+                unit.dispatch(&mut Rows::<Values>::empty()).await?;
+                Ok(memory.waited_for_by_none)
+            }
+            .boxed()
+        });
+        assert_eq!(looked_for.await.unwrap().into_iter().collect::<Vec<_>>(), ["filled"]);
     }
 }

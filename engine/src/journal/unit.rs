@@ -1,12 +1,17 @@
 //! One unit of work: the operations that a transaction loads, what their events change, and the writing of it
 //! all at the end, in few statements. Every change is guarded by what was read; a miss is `Failed::Conflict`.
 
-use super::{bulk, loaded::Loaded, memory::Memory, rows::Delivery};
+use super::{
+    bulk,
+    loaded::Loaded,
+    memory::Memory,
+    rows::{Delivery, put_operation},
+};
 use crate::{
     config::Config,
     database::{Failed, Transaction},
     ledger::Ledger,
-    machine::{Event, Operation, StepState},
+    machine::{Event, Operation, State, StepState},
     mutant::{self, Mutant},
     world::Surroundings,
     world_read,
@@ -18,7 +23,10 @@ use longshore_schema::{
     time::Timestamp,
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
 
 /// A unit of work.
 pub struct Unit<'t> {
@@ -35,8 +43,8 @@ pub struct Unit<'t> {
     /// Steps that left the broker's queue, and those that want in, by queue.
     pub(super) queues: BTreeMap<String, i32>,
     pub(super) unsent: BTreeSet<(OperationId, usize)>,
-    /// Whether the queues are filled from the database even if nothing left them.
-    pub(super) refilled: bool,
+    /// Queues that are filled from the database even if nothing left them.
+    pub(super) refilled: BTreeSet<String>,
     /// Events that follow from events.
     pub(super) next: VecDeque<(OperationId, Event)>,
     /// Zones and workers, read once.
@@ -54,6 +62,17 @@ pub struct HowFar {
     pub done: i64,
     /// In all, where known.
     pub total: Option<i64>,
+}
+
+/// How an object stands in a unit that has loaded it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Ready, and as it is in the database.
+    Ready,
+    /// Ready, and changed in this transaction: its row is guarded when it is written.
+    ReadyHere,
+    /// Not there yet, or not for long.
+    Goes,
 }
 
 /// Tenant, user and message id.
@@ -74,7 +93,7 @@ impl<'t> Unit<'t> {
             history: vec![],
             queues: BTreeMap::new(),
             unsent: BTreeSet::new(),
-            refilled: false,
+            refilled: BTreeSet::new(),
             next: VecDeque::new(),
             surroundings: None,
             has_users: None,
@@ -142,12 +161,27 @@ impl<'t> Unit<'t> {
         self.now
     }
 
-    /// Zones and workers, read once for all that is planned in this transaction.
+    /// Zones and workers, read once for all that is planned in this transaction; and what became Ready in it.
     pub async fn surroundings(&mut self) -> Result<Surroundings, Failed> {
         if self.surroundings.is_none() {
             self.surroundings = Some(world_read::surroundings(self.tx, self.now, self.config).await?);
         }
-        Ok(self.surroundings.clone().unwrap_or_default())
+        let around = self.surroundings.clone().unwrap_or_default();
+        Ok(Surroundings { fresh: Arc::new(self.fresh()?), ..around })
+    }
+
+    /// Rows, as they will be, of objects that became Ready in this transaction and were made from a volume, or into one.
+    fn fresh(&self) -> anyhow::Result<Vec<operation::Model>> {
+        let is_fresh = |it: &&Loaded| {
+            let was_ready = it.known.read().is_some_and(|it| it.ready);
+            it.row.subject.is_some() && it.operation.state == State::Ready && !it.operation.destroy_requested && !was_ready
+        };
+        let rows = self.operations.values().filter(is_fresh).map(|it| -> anyhow::Result<operation::Model> {
+            let mut row = it.row.clone();
+            put_operation(&mut row, &it.operation)?;
+            Ok(row)
+        });
+        rows.collect()
     }
 
     /// Whether the site says which users there are; if not, everyone is the one tenant `default`.
@@ -181,9 +215,26 @@ impl<'t> Unit<'t> {
         self.answered.push(row);
     }
 
-    /// What is remembered of an operation from earlier transactions is no longer so.
-    pub(crate) fn unremember(&mut self, id: OperationId) {
+    /// How an object stands that may be held: `None` if only the database knows. What is remembered isn't good enough.
+    pub(crate) async fn standing(&mut self, id: OperationId) -> Result<Option<Standing>, Failed> {
+        if !self.operations.contains_key(&id) {
+            return Ok(None);
+        }
+        self.load([id]).await?;
+        Ok(self.operations.get(&id).map(|it| match it.operation.state {
+            State::Ready if it.operation.destroy_requested => Standing::Goes,
+            State::Ready if it.known.is_changed() => Standing::ReadyHere,
+            State::Ready => Standing::Ready,
+            State::Allocated | State::Copying | State::Destroying(_) | State::Destroyed | State::Failed => Standing::Goes,
+        }))
+    }
+
+    /// The database has one more hold on an object, from this transaction.
+    pub(crate) fn was_held(&mut self, id: OperationId) {
         self.memory.take(id);
+        if let Some(loaded) = self.operations.get_mut(&id) {
+            loaded.take_hold();
+        }
     }
 
     /// Loads the operations of attempts that end. What is remembered is good enough where it agrees with the report.

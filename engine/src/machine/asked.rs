@@ -1,6 +1,6 @@
 //! What people ask of an operation: cancel, destroy, retry, abandon; and its deadline.
 
-use super::{Effect, Ignored, Operation, State, StepState};
+use super::{Effect, End, Ignored, Operation, State, StepState};
 use crate::mutant::{self, Mutant};
 use longshore_schema::{
     fault::{Fault, code},
@@ -91,6 +91,9 @@ impl Operation {
     }
 
     pub(super) fn abandon(&mut self, reason: &str, effects: &mut Vec<Effect>) -> Result<(), Ignored> {
+        if self.state == State::Ready && mutant::is(Mutant::AbandonWhatIsReady) {
+            self.state = State::Destroying(End::Destroyed);
+        }
         if !matches!(self.state, State::Destroying(_)) {
             return Err(Ignored::NoEffect);
         }

@@ -2,8 +2,11 @@
 
 #![cfg(feature = "suite")]
 
+mod holding;
 mod queueing;
+mod remains;
 mod remembered;
+mod renewing;
 mod waiting;
 
 use crate::{

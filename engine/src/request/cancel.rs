@@ -3,7 +3,7 @@
 use super::Request;
 use crate::{
     machine::{Event, Ignored, State},
-    mutant::Mutant,
+    mutant::{self, Mutant},
 };
 use longshore_schema::fault::{Fault, code};
 
@@ -12,6 +12,7 @@ pub(super) const REQUEST: Request = Request {
     fields: &["operation"],
     event: |_, _| Ok(Event::CancelRequested),
     ignored: |operation, ignored| match (operation.state, ignored) {
+        (State::Ready, _) if mutant::is(Mutant::AcceptLateCancels) => Ok(()),
         (State::Ready, _) | (_, Ignored::TooLate) => {
             let why = format!("operation {} is past the point of no return; `destroy` removes what it makes", operation.id);
             Err(Fault::permanent(code::CANCEL_TOO_LATE, why))

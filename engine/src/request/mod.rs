@@ -78,6 +78,11 @@ pub async fn absorb(
         Err(fault) => return Ok(Err(fault)),
     };
     // What would apply isn't applied.
+    if mutant::is(Mutant::RefuseRequests)
+        && let Some(loaded) = unit.get(id)
+    {
+        return Ok(Err(wrong_state(loaded.operation(), "nothing can be asked of it")));
+    }
     let unheard = mutant::is(request.unheard)
         && unit.get(id).is_some_and(|it| machine::transition(&mut it.operation().clone(), &event).is_ok());
     if !unheard && let Err(ignored) = unit.apply(id, event, &format!("user:{}", command.user)).await? {

@@ -67,6 +67,9 @@ pub struct Chosen {
     /// Keys of which nobody finishes what is there.
     #[serde(default)]
     pub unfinished: Vec<String>,
+    /// Operations whose undo was given up before the grace: whether anything of theirs is left is looked for at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remains: Vec<OperationId>,
 }
 
 /// What `sweep.delete` removed: all that was chosen, confirmed absent by the store.
@@ -74,6 +77,9 @@ pub struct Chosen {
 pub struct Deleted {
     /// Number of keys removed.
     pub keys: u64,
+    /// Those of `remains` of which nothing is in the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<OperationId>,
 }
 
 impl Step for Delete {

@@ -1,8 +1,8 @@
-//! `remains`: what an abandoned undo may have left: it stays booked.
+//! `remains`: what an abandoned undo may have left: it stays booked, in a store until a sweep finds nothing of it.
 
 use sea_orm::entity::prelude::*;
 
-/// What an abandoned undo may have left: it stays booked.
+/// What an abandoned undo may have left: it stays booked, in a store until a sweep finds nothing of it.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "remains")]
 pub struct Model {

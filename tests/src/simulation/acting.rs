@@ -12,7 +12,11 @@ use super::{
 use longshore_engine::journal::Item;
 use longshore_schema::{
     fault::{Fault, code},
-    step::{StepMessage, Way},
+    step::{Step, StepMessage, Way},
+    steps::{
+        object::{Commit, Copy},
+        volume::Write,
+    },
     wire::{Outcome, Report},
 };
 use longshore_workers::fate::Fate;
@@ -113,6 +117,10 @@ impl Simulation<'_> {
         }
         self.check_alone(worker, hand);
         let here = self.parts_of(worker, hand);
+        if self.store_is_away(&job, &here) {
+            let away = Fault::transient(code::STORE_UNAVAILABLE, "the store is away");
+            return self.ended(worker, hand, Outcome::Fault(away));
+        }
         let fails = self.choices.fault_at(&here, "failure", 30);
         if let Some(fault) = fails
             && self.choices.one_in(At::Fault, 2)
@@ -135,10 +143,33 @@ impl Simulation<'_> {
         }
     }
 
+    /// Whether no request to the store succeeds, for up to an hour: nobody's patience lasts as long.
+    fn store_is_away(&mut self, job: &Job, here: &[Focus]) -> bool {
+        if !["object.", "sweep."].iter().any(|it| job.message.step.starts_with(it)) {
+            return false;
+        }
+        if self.now >= self.world.away_until
+            && let Some(fault) = self.choices.fault_at(here, "outage", 2400)
+        {
+            let seconds = 60 + self.choices.below(At::Delay, 3540) as i64;
+            self.say(|| format!("fault {fault}: the store is away for {seconds} s"));
+            self.known.count("outage");
+            self.world.away_until = self.now + seconds * 1_000_000;
+        }
+        self.now < self.world.away_until
+    }
+
     pub(super) fn fails(&mut self, worker: usize, hand: u64, fault: u32) {
-        let fails = match self.choices.one_in(At::Fault, 3) {
-            true => Fault::permanent(code::STORE_MISBEHAVED, "the simulation's permanent fault"),
-            false => Fault::transient(code::STORE_UNAVAILABLE, "the simulation's transient fault"),
+        let message = &self.workers[worker].hands[&hand].message;
+        let full = match message.step.as_str() {
+            Copy::NAME | Commit::NAME => Some(code::STORE_FULL),
+            Write::NAME => Some(code::POOL_FULL),
+            _ => None,
+        };
+        let fails = match (self.choices.below(At::Fault, 6), full) {
+            (0 | 1, _) => Fault::permanent(code::STORE_MISBEHAVED, "the simulation's permanent fault"),
+            (2, Some(full)) => Fault::transient(full, "the simulation says that there is no room"),
+            _ => Fault::transient(code::STORE_UNAVAILABLE, "the simulation's transient fault"),
         };
         let attempt = self.workers[worker].hands[&hand].message.attempt;
         self.say(|| format!("fault {fault}: {} fails: {fails}", step(&attempt)));

@@ -4,6 +4,7 @@
 use super::{
     choices::{At, Focus},
     handing::REPLIES,
+    judge::key,
     schedule::{Happening, Simulation},
 };
 use longshore_engine::journal::Item;
@@ -69,7 +70,7 @@ impl Simulation<'_> {
         let message_id = row.properties["correlation_id"].as_str().unwrap_or_default().to_owned();
         if let Some(fault) = self.choices.fault("reply lost", 6) {
             self.say(|| format!("fault {fault}: the reply to {message_id} is lost"));
-            let which = self.asks.iter().position(|it| it.sent.as_ref().is_some_and(|it| it.message_id == message_id));
+            let which = self.asks.iter().position(|it| it.sent.as_ref().is_some_and(|it| key(it) == message_id));
             return which.into_iter().for_each(|it| self.will_ask_again(it));
         }
         if let Some(fault) = self.choices.fault("reply twice", 12) {

@@ -22,6 +22,8 @@ impl Simulation<'_> {
         let (wrong, ahead) = rules::after_commit(&self.place.sqlite);
         self.wrong.extend(wrong);
         self.check_booked();
+        self.check_depths();
+        self.check_deadlines();
         self.plan_tick(ahead);
     }
 
@@ -32,7 +34,8 @@ impl Simulation<'_> {
     }
 
     fn plan_tick(&mut self, ahead: Ahead) {
-        let deadline = ahead.deadline.filter(|it| *it > self.now);
+        // One that passed, and that no engine lived to see.
+        let deadline = ahead.deadline.map(|it| it.max(self.now + BACKSTOP_US));
         let sweep = ahead.pack.map(|it| it.max(self.now + GRACE_S * 1_000_000 / 2));
         let backstop = (ahead.unsent || ahead.unheld).then_some(self.now + BACKSTOP_US);
         let room = ahead.waiting.then_some(self.now + WAIT_US);
@@ -94,6 +97,9 @@ impl Simulation<'_> {
         let dying = tables::pack::Entity::find().filter(tables::pack::Column::State.ne("live")).all(db).await?;
         if !dying.is_empty() {
             self.wrong.push(format!("packs are never swept: {dying:?}"));
+        }
+        if self.place.sqlite.numbers("SELECT count(*) FROM operation WHERE needs_attention")? != [Some(0)] {
+            self.wrong.push("operations that nothing happens to any more need attention".into());
         }
         if self.place.sqlite.numbers("SELECT count(*) FROM outbox")? != [Some(0)] {
             self.wrong.push("messages are left in the outbox".into());

@@ -2,7 +2,9 @@
 
 use super::{
     choices::{At, Focus},
+    judge::key,
     schedule::{Happening, Options, Simulation},
+    world::CONTENTS,
 };
 use longshore_engine::{command::Command, journal::Item};
 use longshore_schema::{ids::OperationId, wire::Reply};
@@ -26,8 +28,21 @@ pub(super) struct Ask {
     deadline_s: Option<u64>,
     /// How often there was nothing yet that it could be about.
     looked: u32,
+    /// Whose message id it has, if not one of its own.
+    id: Reused,
     /// What was sent, once it was.
     pub(super) sent: Option<Arc<Command>>,
+}
+
+/// Where a command's message id comes from.
+#[derive(Debug, Clone, Copy)]
+enum Reused {
+    /// It is its own.
+    Never,
+    /// An earlier command of the same user had it.
+    BySame(u64),
+    /// An earlier command of another user had it: that is no reuse.
+    ByOther(u64),
 }
 
 /// Of what kind. Numbers choose among what is known by then.
@@ -91,7 +106,12 @@ impl Simulation<'_> {
                 1 => pick(5_000),
                 _ => pick(60_000),
             };
-            self.asks.push(Ask { what, priority, deadline_s, looked: 0, sent: None });
+            let id = match pick(32) {
+                0 if which > 0 => Reused::BySame(pick(which)),
+                1 if which > 0 => Reused::ByOther(pick(which)),
+                _ => Reused::Never,
+            };
+            self.asks.push(Ask { what, priority, deadline_s, looked: 0, id, sent: None });
             if !options.without_commands.contains(&(which as usize)) {
                 self.after(at as i64 * 1000, Happening::Asks(which as usize));
             }
@@ -132,7 +152,7 @@ impl Simulation<'_> {
         let Some(body) = body else { return self.asks_later(which) };
         let kind = match ask.what {
             What::Backup { volume, .. } => {
-                *self.world.sources.entry(format!("source{volume}")).or_default() += 1;
+                *self.world.sources.entry(format!("source{volume}")).or_insert(volume * CONTENTS) += 1;
                 "backup-snapshot"
             }
             What::Create { .. } => "create-volume",
@@ -141,7 +161,16 @@ impl Simulation<'_> {
             What::Destroy { .. } => "destroy",
             What::About { request, .. } => request,
         };
-        let command = Arc::new(command(which, kind, ask.priority, without_nulls(body)));
+        let mut command = command(which, kind, ask.priority, without_nulls(body));
+        match ask.id {
+            Reused::Never => (),
+            Reused::BySame(earlier) => command.message_id = format!("m{earlier}"),
+            Reused::ByOther(earlier) => {
+                command.message_id = format!("m{earlier}");
+                command.user = "other".into();
+            }
+        }
+        let command = Arc::new(command);
         self.say(|| format!("asked: {kind} {}", command.body));
         self.asks[which].sent = Some(command.clone());
         self.soon(Happening::Inbound(Item::Command(command.clone()), false));
@@ -161,13 +190,20 @@ impl Simulation<'_> {
         }
     }
 
-    /// A command at the end of a schedule. Its message id.
+    /// A command at the end of a schedule. What names it in answers.
     pub(super) fn asks_at_last(&mut self, kind: &str, body: Value) -> String {
         let command = Arc::new(command(self.asks.len(), kind, 0, body));
         self.say(|| format!("asked at last: {kind} {}", command.body));
-        self.asks.push(Ask { what: What::AtLast, priority: 0, deadline_s: None, looked: 0, sent: Some(command.clone()) });
+        self.asks.push(Ask {
+            what: What::AtLast,
+            priority: 0,
+            deadline_s: None,
+            looked: 0,
+            id: Reused::Never,
+            sent: Some(command.clone()),
+        });
         self.soon(Happening::Inbound(Item::Command(command.clone()), false));
-        command.message_id.clone()
+        key(&command)
     }
 
     /// The broker lost what answers it, or the command itself. Nobody asks again otherwise: what the broker has taken
@@ -178,7 +214,7 @@ impl Simulation<'_> {
 
     /// The same message.
     pub(super) fn asks_again(&mut self, which: usize) {
-        let unheard = self.asks[which].sent.clone().filter(|it| !self.known.heard.contains(&it.message_id));
+        let unheard = self.asks[which].sent.clone().filter(|it| !self.known.heard.contains(&key(it)));
         if let Some(command) = unheard {
             self.soon(Happening::Inbound(Item::Command(command), false));
         }
@@ -188,7 +224,7 @@ impl Simulation<'_> {
     pub(super) fn hears(&mut self, message_id: String, reply: &Reply) {
         let committed = self.known.replies.get(&message_id);
         if committed != Some(&Reply { duplicate: false, ..reply.clone() }) {
-            self.wrong.push(format!("message {message_id} was answered {reply:?}; committed is {committed:?}"));
+            self.wrong.push(format!("command {message_id} was answered {reply:?}; committed is {committed:?}"));
         }
         self.known.heard.insert(message_id);
     }

@@ -382,7 +382,7 @@ impl Job {
     fn delete(&mut self, world: &mut World) -> Advanced {
         let chosen: Chosen = read(&self.message.input);
         if self.bug == Some(Bug::SweepRemovesNothing) {
-            return done(Deleted { keys: 0 });
+            return done(Deleted { keys: 0, gone: vec![] });
         }
         for operation in &chosen.objects {
             if world.committed(*operation).is_some() {
@@ -402,7 +402,10 @@ impl Job {
                 world.remove_pack(pack);
                 None
             }
-            None => done(Deleted { keys: 0 }),
+            None => {
+                let gone = chosen.remains.into_iter().filter(|it| !world.has_something_of(*it)).collect();
+                done(Deleted { keys: 0, gone })
+            }
         }
     }
 }

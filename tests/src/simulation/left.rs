@@ -22,6 +22,7 @@ impl Simulation<'_> {
                 self.wrong.push(format!("{id} takes {bytes} B, and {booked} B are booked for it"));
             }
         }
+        self.check_line(booked);
     }
 
     /// When nothing happens any more: there is what must be there, and nothing else. `swept`: the store was swept after the last

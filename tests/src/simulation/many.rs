@@ -5,6 +5,7 @@ use super::{
     setup::Place,
 };
 use std::{
+    collections::BTreeMap,
     ops::RangeInclusive,
     sync::{
         Mutex,
@@ -23,6 +24,8 @@ pub struct Totals {
     pub operations: AtomicU64,
     /// Faults.
     pub faults: AtomicU64,
+    /// How often what happened, by name.
+    pub mix: Mutex<BTreeMap<String, u64>>,
     /// The lowest seed that failed, and how.
     pub failed: Mutex<Option<(u64, Failure)>>,
 }
@@ -65,4 +68,8 @@ fn count(totals: &Totals, ran: &Ran) {
     totals.commits.fetch_add(ran.commits.into(), Relaxed);
     totals.operations.fetch_add(ran.operations as u64, Relaxed);
     totals.faults.fetch_add(ran.faults.into(), Relaxed);
+    let mut mix = totals.mix.lock().expect("no thread panicked");
+    for (what, count) in &ran.mix {
+        *mix.entry(what.clone()).or_default() += count;
+    }
 }

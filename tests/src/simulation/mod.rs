@@ -6,6 +6,7 @@
 
 mod acting;
 mod broker;
+mod causes;
 mod check;
 mod choices;
 mod closing;
@@ -13,13 +14,17 @@ mod columns;
 mod engines;
 mod handing;
 mod job;
+mod judge;
+mod known;
 mod left;
+mod line;
 pub mod many;
 mod mishaps;
 pub mod mutants;
 mod reports;
 mod rules;
 mod schedule;
+mod sent;
 mod setup;
 mod shrink;
 mod sqlite;

@@ -54,6 +54,8 @@ pub struct Ran {
     pub faults: u32,
     /// Operations that were accepted.
     pub operations: usize,
+    /// How often what happened, by name: commands by their kind, states with the kind of their operation, and others.
+    pub mix: BTreeMap<String, u64>,
     /// What happened, if it was asked for.
     pub trace: Vec<String>,
 }
@@ -127,7 +129,7 @@ pub(super) struct Simulation<'p> {
     pub(super) workers: Vec<Worker>,
     pub(super) broker: Broker,
     pub(super) world: World,
-    pub(super) known: super::told::Known,
+    pub(super) known: super::known::Known,
     pub(super) closing: Closing,
     /// The grace is longer than anything comes late, so some things do.
     pub(super) waits_for_late: bool,
@@ -147,6 +149,7 @@ pub async fn run(place: &Place, seed: u64, options: &Options) -> Result<Ran, Fai
         commands: simulation.asks.len(),
         faults: simulation.choices.faults(),
         operations: simulation.names.len(),
+        mix: std::mem::take(&mut simulation.known.mix),
         trace: simulation.trace.take().unwrap_or_default(),
     };
     if simulation.wrong.is_empty() { Ok(ran) } else { Err(Failure { wrong: simulation.wrong, ran }) }
@@ -209,9 +212,11 @@ impl<'p> Simulation<'p> {
             if self.choices.faults() != faults {
                 (faults, since) = (self.choices.faults(), 0);
             }
-            if since > ENDLESS {
+            // While a store is away, all that need it try again and again.
+            let endless = if self.world.away_until > 0 { 4 * ENDLESS } else { ENDLESS };
+            if since > endless {
                 let waiting = self.happenings.len();
-                self.wrong.push(format!("it doesn't end: {ENDLESS} happenings since the last fault, {waiting} wait"));
+                self.wrong.push(format!("it doesn't end: {endless} happenings since the last fault, {waiting} wait"));
             }
             since += 1;
             if !self.wrong.is_empty() {

@@ -2,13 +2,17 @@
 //! whether they think so.
 
 use super::{
+    judge::{Answer, Asked, key},
     schedule::Simulation,
     world::{File, Kept},
 };
-use longshore_engine::journal::{Absorbed, Item};
+use longshore_engine::{
+    command::Command,
+    journal::{Absorbed, Item},
+};
 use longshore_schema::step::Step as _;
 use longshore_schema::{
-    fault::code,
+    fault::{Fault, code},
     ids::OperationId,
     step::{StepMessage, Way},
     steps::object::{Commit, Root},
@@ -16,94 +20,19 @@ use longshore_schema::{
     wire::{CloudEvent, EventData, Reply, names},
 };
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
-
-/// What the outside was told by what was committed.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// In the order of their acceptance.
-    pub(super) accepted: Vec<OperationId>,
-    /// By message id.
-    pub(super) replies: BTreeMap<String, Reply>,
-    /// Message ids of commands whose answer arrived.
-    pub(super) heard: BTreeSet<String>,
-    /// Operations of which something was asked and that weren't looked at since.
-    pub(super) asked_about: Vec<OperationId>,
-    /// Of each operation.
-    pub(super) told: BTreeMap<OperationId, Told>,
-    /// Ids of events that the broker has.
-    pub(super) announced: BTreeSet<String>,
-    /// Ids of events that were committed.
-    pub(super) committed: BTreeSet<String>,
-}
-
-/// What is known of one operation.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    kind: String,
-    /// The last event's; empty before the first.
-    pub(super) state: String,
-    seq: i64,
-    object: Option<Value>,
-    /// Its commit was sent, so only the store knows whether it is there.
-    may_be_committed: bool,
-    /// When a `cancel` or a `destroy` was accepted first, microseconds.
-    stopped: Option<i64>,
-    /// It was, when nothing was committed for sure.
-    must_not_be_ready: bool,
-    /// A `destroy` was accepted.
-    must_go: bool,
-}
-
-impl Told {
-    /// Whether somebody may be at work on it.
-    pub(super) fn is_at_work(&self) -> bool {
-        ["", "allocated", "copying"].contains(&self.state.as_str())
-    }
-
-    /// How long ago it was to stop, microseconds.
-    pub(super) fn should_rest_since(&self, now: i64) -> i64 {
-        self.stopped.map_or(0, |at| now - at)
-    }
-
-    fn is_over(&self) -> bool {
-        ["failed", "destroyed"].contains(&self.state.as_str())
-    }
-}
-
-impl Known {
-    /// Whether it is a snapshot that is Ready.
-    pub(super) fn is_object(&self, id: OperationId) -> bool {
-        self.told.get(&id).is_some_and(|it| it.kind == "backup-snapshot" && it.state == "ready")
-    }
-
-    /// Whether it is over, for good.
-    pub(super) fn is_over(&self, id: OperationId) -> bool {
-        self.told.get(&id).is_some_and(Told::is_over)
-    }
-
-    /// Operations that aren't at their end, or all if there are none: there is more to be asked of them.
-    pub(super) fn open_or_all(&self) -> Vec<OperationId> {
-        let is_open = |it: &&OperationId| self.told.get(it).is_none_or(|it| !(it.state == "ready" || it.is_over()));
-        let open: Vec<OperationId> = self.accepted.iter().filter(is_open).copied().collect();
-        if open.is_empty() { self.accepted.clone() } else { open }
-    }
-
-    /// How many volumes are there.
-    pub(super) fn volumes(&self) -> usize {
-        self.told.values().filter(|it| it.kind == "create-volume" && it.state == "ready").count()
-    }
-
-    /// Whether what a command asked for is there.
-    pub(super) fn is_done(&self, message_id: &str) -> bool {
-        let operation = self.replies.get(message_id).and_then(|it| it.operation);
-        operation.and_then(|it| self.told.get(&it)).is_some_and(|it| it.state == "ready")
-    }
-}
+use std::{collections::BTreeSet, sync::Arc};
 
 /// What one commit said.
 #[derive(Debug, Default)]
 struct Said {
+    /// Operations that are to stop since this commit.
+    stops: Vec<OperationId>,
+    /// First answers to commands.
+    answers: Vec<Answer>,
+    /// What failed, and why.
+    failures: Vec<(OperationId, Fault)>,
+    /// What became Ready.
+    made: Vec<OperationId>,
     /// Requests that were accepted for the first time.
     requests: Vec<(OperationId, String)>,
     /// Operations of which something was heard, or of which a step was sent.
@@ -114,29 +43,37 @@ impl Simulation<'_> {
     /// Notes what a commit said, before anything else happens.
     pub(super) fn observe(&mut self, items: &[Item], absorbed: &[Absorbed], rows: &[outbox::Model], passing: &[outbox::Model]) {
         let mut said = Said::default();
+        self.known.next_commit();
         for (item, absorbed) in items.iter().zip(absorbed) {
-            if let (Item::Command(command), Absorbed::Replied(reply)) = (item, absorbed) {
-                self.observe_reply(&command.message_id, &command.kind, reply, &mut said);
+            match (item, absorbed) {
+                (Item::Command(command), Absorbed::Replied(reply)) => self.observe_reply(command, reply, &mut said),
+                _ => self.observe_item(item),
             }
         }
         for row in rows.iter().filter(|it| it.exchange == names::EVENTS) {
             let Ok(event) = serde_json::from_str::<CloudEvent>(&row.body) else { continue };
             said.about.insert(event.data.operation);
-            self.observe_event(event.id, event.data);
+            self.check_event(row, &event.r#type, &event.data);
+            self.observe_event(event.id, event.data, &mut said);
         }
         for row in passing.iter().filter(|it| it.exchange == names::STEPS) {
             let message: StepMessage = serde_json::from_str(&row.body).expect("a step message");
             said.about.insert(message.attempt.operation);
+            self.check_step(row, &message);
             self.observe_step(&message);
         }
+        self.observe_words(passing, &said.stops);
         self.check_requests(&said);
+        self.judge(&said.answers);
+        said.failures.iter().for_each(|(id, fault)| self.check_failure(*id, fault));
+        said.made.iter().for_each(|id| self.check_made(*id));
         self.known.asked_about.extend(said.requests.iter().map(|it| it.0));
         self.world.check_precious("a commit");
     }
 
-    fn observe_reply(&mut self, message_id: &str, kind: &str, reply: &Reply, said: &mut Said) {
-        let first =
-            self.known.replies.entry(message_id.to_owned()).or_insert_with(|| Reply { duplicate: false, ..reply.clone() });
+    fn observe_reply(&mut self, command: &Arc<Command>, reply: &Reply, said: &mut Said) {
+        let (message_id, kind) = (key(command), command.kind.as_str());
+        let first = self.known.replies.entry(message_id.clone()).or_insert_with(|| Reply { duplicate: false, ..reply.clone() });
         if *first != (Reply { duplicate: false, ..reply.clone() }) {
             self.wrong.push(format!("message {message_id} was answered {first:?} and {reply:?}"));
         }
@@ -144,10 +81,20 @@ impl Simulation<'_> {
         if reply.accepted != reply.fault.is_none() || (!reply.accepted && !typed) {
             self.wrong.push(format!("message {message_id} was answered {reply:?}"));
         }
+        if self.is_first_answer(command, reply) {
+            said.answers.push((command.clone(), reply.clone()));
+        }
         let Some(id) = reply.operation.filter(|_| reply.accepted && !reply.duplicate) else { return };
+        self.known.count(kind);
         let told = self.known.told.entry(id).or_default();
         match kind {
             "cancel" | "destroy" => {
+                if told.stopped.is_none() {
+                    let in_time = told.asked.as_ref().is_some_and(|it| self.now < it.deadline);
+                    // Whatever it says now, it was under way.
+                    told.may_still_run = in_time && told.is_at_work() && told.running.is_some();
+                    said.stops.push(id);
+                }
                 told.stopped.get_or_insert(self.now);
                 told.must_not_be_ready |= told.is_at_work() && !told.may_be_committed;
             }
@@ -155,6 +102,10 @@ impl Simulation<'_> {
             _ if self.known.accepted.contains(&id) => return,
             _ => {
                 self.known.accepted.push(id);
+                self.observe_accepted(id, command);
+                if reply.waiting_for.is_some() {
+                    self.known.count("waits");
+                }
                 let name = format!("{kind}#{}", self.known.accepted.len());
                 self.names.insert(id, name);
                 return;
@@ -172,7 +123,20 @@ impl Simulation<'_> {
         said.requests.push((id, kind.to_owned()));
     }
 
-    fn observe_event(&mut self, event: String, data: EventData) {
+    fn observe_accepted(&mut self, id: OperationId, command: &Command) {
+        let after_s = command.body["deadline_s"].as_u64().unwrap_or(self.config.deadline_s);
+        let source = command.body["volume"].as_str().and_then(|it| self.world.sources.get(it)).copied();
+        let asked = Asked {
+            kind: command.kind.clone(),
+            body: command.body.clone(),
+            priority: i64::from(command.priority.min(9)),
+            deadline: self.now + i64::try_from(after_s).expect("seconds of a schedule") * 1_000_000,
+            content: source.unwrap_or_default(),
+        };
+        self.known.told.entry(id).or_default().asked = Some(asked);
+    }
+
+    fn observe_event(&mut self, event: String, data: EventData, said: &mut Said) {
         let id = data.operation;
         self.say(|| format!("    {id} is {} {}", data.to, data.fault.as_ref().map_or(String::new(), ToString::to_string)));
         self.known.committed.insert(event);
@@ -185,7 +149,17 @@ impl Simulation<'_> {
             self.wrong.push(format!("{id} is {} because of {:?}", data.to, data.fault));
         }
         let becomes_ready = data.to == "ready";
+        (told.rests, told.running) = (false, None);
+        told.lately.push(data.to.clone());
+        if data.to == "failed" {
+            said.failures.extend(data.fault.clone().map(|fault| (id, fault)));
+        }
+        if becomes_ready {
+            said.made.push(id);
+        }
+        let counted = format!("{} {}", data.to, data.kind);
         (told.kind, told.state, told.seq, told.object) = (data.kind, data.to, data.seq, data.object);
+        self.known.count(&counted);
         if becomes_ready {
             self.observe_ready(id);
         } else {
@@ -212,7 +186,7 @@ impl Simulation<'_> {
         if !["destroying", "destroyed"].contains(&told.state.as_str()) {
             return;
         }
-        let was_there = self.world.precious.remove(&id).is_some() | self.world.loses(id);
+        let was_there = self.world.lets_go(id) | self.world.loses(id);
         if was_there && !self.world.given_up.contains(&id) {
             self.wrong.push(format!("{id} is {}, and nobody asked for it", self.known.told[&id].state));
         }
@@ -243,6 +217,13 @@ impl Simulation<'_> {
             self.wrong.push(format!("{} is sent, and {id} was to stop before", message.step));
         }
         told.may_be_committed |= way == Way::Do && message.step == Commit::NAME;
+        told.sent = Some((message.attempt, message.step.clone()));
+        (told.ended, told.rests, told.running) = (false, false, None);
+        match way {
+            Way::Undo => self.known.count("undo"),
+            Way::Probe => self.known.count("probe"),
+            Way::Do => (),
+        }
     }
 
     /// What was accepted in a commit shows in it.
@@ -270,6 +251,9 @@ impl Simulation<'_> {
     /// At the end everybody knows how everything ended, and what was promised is so.
     pub(super) fn check_told(&mut self) {
         for (id, told) in &self.known.told {
+            if told.asked.is_none() {
+                self.wrong.push(format!("{id} was announced, and nobody was answered that it is accepted"));
+            }
             match told.state.as_str() {
                 "ready" if !told.must_go => (),
                 "ready" => self.wrong.push(format!("{id} was to be destroyed, and is Ready")),
@@ -281,9 +265,9 @@ impl Simulation<'_> {
         if !lost.is_empty() {
             self.wrong.push(format!("nobody was told of {lost:?}"));
         }
-        for command in self.asks.iter().filter_map(|it| it.sent.as_ref()) {
-            if !self.known.heard.contains(&command.message_id) {
-                self.wrong.push(format!("message {} was never answered", command.message_id));
+        for command in self.asks.iter().filter_map(|it| it.sent.as_ref()).map(|it| key(it)) {
+            if !self.known.heard.contains(&command) {
+                self.wrong.push(format!("message {command} was never answered"));
             }
         }
     }

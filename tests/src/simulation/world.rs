@@ -9,6 +9,9 @@ use longshore_schema::{
 };
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
+/// A volume's contents are so many numbers, from its own number times this on: none is another volume's.
+pub(super) const CONTENTS: u64 = 1000;
+
 /// What a root says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Manifest {
@@ -56,6 +59,8 @@ pub(super) struct Late {
 pub(super) struct World {
     /// Microseconds.
     pub(super) now: i64,
+    /// Until then no request to the store succeeds, microseconds.
+    pub(super) away_until: i64,
     /// By id: bytes, and when.
     pub(super) packs: BTreeMap<PackId, (u64, Written)>,
     /// By operation and attempt.
@@ -82,6 +87,8 @@ pub(super) struct World {
     pub(super) late: Late,
     /// Operations that were Ready once.
     pub(super) were_ready: BTreeSet<OperationId>,
+    /// When packs of objects that had to be readable were needed last, by objects that needn't be any more.
+    pub(super) needed_until: BTreeMap<PackId, i64>,
     /// Bytes put into packs by each operation.
     pub(super) put: BTreeMap<OperationId, u64>,
     /// Attempts of each operation in the order in which they first acted.
@@ -92,6 +99,12 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Whether anything of an operation is in the store.
+    pub(super) fn has_something_of(&self, id: OperationId) -> bool {
+        let has_object = self.ready.contains_key(&id) || self.aborted.contains_key(&id);
+        has_object || self.roots.keys().any(|it| it.0 == id) || self.packs.keys().any(|it| it.operation == id)
+    }
+
     /// The root that counts, if the object is committed.
     pub(super) fn committed(&self, operation: OperationId) -> Option<&Root> {
         let (root, _) = self.ready.get(&operation)?;
@@ -117,8 +130,23 @@ impl World {
     /// It needn't stay any more.
     pub(super) fn gives_up(&mut self, operation: OperationId) {
         self.given_up.insert(operation);
-        self.precious.remove(&operation);
+        self.lets_go(operation);
         self.kept.remove(&operation);
+    }
+
+    /// Its object needn't be readable any more. Whether it had to be.
+    pub(super) fn lets_go(&mut self, operation: OperationId) -> bool {
+        let Some(root) = self.precious.remove(&operation) else { return false };
+        if let Some((manifest, _)) = self.roots.get(&(operation, root.attempt)) {
+            self.needed_until.extend(manifest.packs.iter().map(|it| (it.clone(), self.now)));
+        }
+        true
+    }
+
+    /// Packs of objects that must be readable.
+    pub(super) fn needed(&self) -> BTreeSet<PackId> {
+        let roots = self.precious.iter().filter_map(|(id, root)| self.roots.get(&(*id, root.attempt)));
+        roots.flat_map(|(manifest, _)| manifest.packs.iter().cloned()).collect()
     }
 
     /// Its volume needn't stay any more. Whether it had to.

@@ -44,6 +44,10 @@ pub(crate) struct Setup {
     pub(crate) environment: Vec<(&'static str, String)>,
     /// A database of the test's own.
     pub(crate) database: Option<String>,
+    /// Bytes of the pool, if not plenty.
+    pub(crate) pool_capacity: Option<&'static str>,
+    /// Bytes of the store, if not 10 GiB.
+    pub(crate) store_capacity: Option<&'static str>,
 }
 
 /// A process that dies with the test, and with the tests' process, however that ends.
@@ -95,18 +99,20 @@ impl Cloud {
             Some(amqp) => amqp,
             None => services.fresh_vhost().await,
         };
-        let Setup { endpoint, engine, environment, .. } = setup;
+        let Setup { endpoint, engine, environment, pool_capacity, store_capacity, .. } = setup;
         let endpoint = endpoint.unwrap_or_else(|| services.s3_endpoint.clone());
         let mut cloud = Cloud { dir, services, database, amqp, bucket, environment, engine, running: BTreeMap::new() };
         let site = format!(
             "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n\
-             [[store]]\nname = \"main\"\nregion = \"r1\"\ncapacity = \"10 GiB\"\ngrace_s = 0\n\
+             [[store]]\nname = \"main\"\nregion = \"r1\"\ncapacity = \"{}\"\ngrace_s = 0\n\
              url = \"s3://{}/prefix\"\nendpoint = \"{endpoint}\"\n\
              signing_region = \"us-east-1\"\npath_style = true\n\
              credentials = {{ access_key = \"env:TEST_KEY\", secret_key = \"env:TEST_SECRET\" }}\n\
-             [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{}/pool\"\ncapacity = \"100 GiB\"\n",
+             [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{}/pool\"\ncapacity = \"{}\"\n",
+            store_capacity.unwrap_or("10 GiB"),
             cloud.bucket.name,
-            cloud.dir.path().display()
+            cloud.dir.path().display(),
+            pool_capacity.unwrap_or("100 GiB")
         );
         std::fs::write(cloud.dir.path().join("site.toml"), site).unwrap();
         cloud.say(&["site", "apply", cloud.dir.path().join("site.toml").to_str().unwrap(), "--yes"]);

@@ -51,6 +51,10 @@ promises! {
     requests::an_abandoned_undo_stays_booked_as_remains
     requests::of_two_backups_of_one_volume_at_once_the_second_is_told_and_goes_through_later
     sparse::mostly_dead_packs_go
+    tenants::one_message_id_of_two_users_or_of_two_tenants_is_several_commands
+    two_places::two_stores_and_two_pools_of_one_site_keep_to_themselves
+    waiting::of_those_who_wait_for_space_the_one_of_the_highest_priority_goes_first
+    waiting::what_is_at_work_when_the_deadline_of_its_command_passes_fails_and_is_undone
     walkthrough::a_destroyed_object_is_swept_and_its_bytes_come_back
     walkthrough::a_destroyed_volume_is_removed_unless_it_is_somebody_elses_by_now
     walkthrough::a_full_copy_because_of_a_damaged_base_keeps_nothing_of_the_base

@@ -1,20 +1,19 @@
 //! Bad input gets its own fault and changes nothing; damage is found and never becomes bytes of a volume.
 
 use crate::{
+    held_pool::{Gate, Holding},
     meddler::{Failing, Meddler},
     rig::{Options, Parts, Rig, backup_body, content, make_volume, noise, restore_body},
 };
-use bytes::Bytes;
 use longshore_courier::{Properties, embedded::Mischief};
 use longshore_schema::{
     fault::{Fault, code},
     ids::OperationId,
     site::{Pool, Store},
     step::Way,
-    steps::volume::{Format, Identity, Measured},
 };
 use longshore_workers::{
-    hypervisor::{BlockRead, BlockWrite, Draft, Extent, Hypervisor},
+    hypervisor::Hypervisor,
     opener::HostOpener,
     reach::Opener,
     steps::OpenStore,
@@ -25,7 +24,6 @@ use longshore_workers::{
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::sync::{Notify, watch};
 
 async fn refused(rig: &Rig, kind: &str, body: Value) -> String {
     let reply = rig.submit(kind, body).await;
@@ -224,93 +222,6 @@ pub(crate) async fn a_full_store_refuses_or_lets_wait_and_the_waiting_go_on_when
     rig.end().await
 }
 
-/// Where reading a volume stops until it is let go: far enough that a pack was stored, not so far that all was read.
-const HELD: u64 = 36 << 20;
-
-/// Opens pools whose volumes are read up to `HELD` only, until the gate opens.
-struct Holding(Arc<Gate>);
-
-#[derive(Default)]
-struct Gate {
-    reached: Notify,
-    open: watch::Sender<bool>,
-}
-
-struct HeldPool(Arc<dyn Hypervisor>, Arc<Gate>);
-
-struct HeldReader(Box<dyn BlockRead>, Arc<Gate>);
-
-#[async_trait::async_trait]
-impl Opener for Holding {
-    async fn pool(&self, pool: &Pool) -> Result<Arc<dyn Hypervisor>, Fault> {
-        Ok(Arc::new(HeldPool(HostOpener.pool(pool).await?, self.0.clone())))
-    }
-
-    async fn store(&self, store: &Store, incarnation: uuid::Uuid) -> Result<OpenStore, Fault> {
-        HostOpener.store(store, incarnation).await
-    }
-}
-
-#[async_trait::async_trait]
-impl Hypervisor for HeldPool {
-    async fn measure(&self, volume: &str, snapshot: Option<&str>, format: Option<Format>) -> Result<Measured, Fault> {
-        self.0.measure(volume, snapshot, format).await
-    }
-
-    async fn reader(&self, volume: &str, snapshot: Option<&str>, format: Option<Format>) -> Result<Box<dyn BlockRead>, Fault> {
-        let reader = self.0.reader(volume, snapshot, format).await?;
-        Ok(Box::new(HeldReader(reader, self.1.clone())))
-    }
-
-    async fn check_free(&self, draft: &Draft) -> Result<(), Fault> {
-        self.0.check_free(draft).await
-    }
-
-    async fn writer(&self, draft: &Draft, size: u64, format: Format) -> Result<Box<dyn BlockWrite>, Fault> {
-        self.0.writer(draft, size, format).await
-    }
-
-    async fn publish(&self, draft: &Draft) -> Result<Identity, Fault> {
-        self.0.publish(draft).await
-    }
-
-    async fn discard(&self, operation: OperationId) -> Result<(), Fault> {
-        self.0.discard(operation).await
-    }
-
-    async fn remove(&self, volume: &str, operation: OperationId, identity: Option<&Identity>) -> Result<(), Fault> {
-        self.0.remove(volume, operation, identity).await
-    }
-
-    async fn ping(&self) -> Result<(), Fault> {
-        self.0.ping().await
-    }
-}
-
-#[async_trait::async_trait]
-impl BlockRead for HeldReader {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-
-    async fn extents(&self, offset: u64, bytes: u64) -> Result<Vec<Extent>, Fault> {
-        self.0.extents(offset, bytes).await
-    }
-
-    async fn read(&self, offset: u64, bytes: u32) -> Result<Bytes, Fault> {
-        if offset >= HELD {
-            self.1.reached.notify_one();
-            let mut open = self.1.open.subscribe();
-            open.wait_for(|open| *open).await.unwrap();
-        }
-        self.0.read(offset, bytes).await
-    }
-
-    async fn close(self: Box<Self>) -> Result<(), Fault> {
-        self.0.close().await
-    }
-}
-
 /// An image that is open stays readable without its name. Not in the contract: no message may be lost, as a second attempt
 /// wouldn't find the volume, and what it is about is between a worker and its host.
 #[tokio::test(flavor = "multi_thread")]
@@ -323,10 +234,10 @@ async fn a_volume_that_vanishes_while_it_is_copied_is_copied_whole() {
     let bytes = noise(1, 40 << 20);
     make_volume(&rig.volume("disk"), "raw", &bytes);
     let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
-    gate.reached.notified().await;
+    gate.reached().await;
     rig.until("a pack is stored", async || rig.keys().await.keys().any(|it| it.starts_with("packs/")).then_some(())).await;
     std::fs::remove_file(rig.volume("disk")).unwrap();
-    gate.open.send_replace(true);
+    gate.open();
     rig.in_state(id, "ready").await;
     rig.restore(id, "new", "raw").await;
     assert!(content(&rig.volume("new"), "raw") == bytes);

@@ -62,7 +62,7 @@ impl Bench {
         // One period for ever: the engine sweeps by itself once, and never again.
         options.config.sweep_every_s = u32::MAX;
         // The engine's own commands are nobody's whom the site knows. Ours are the broker's user's, where there is a broker.
-        options.users = "[[user]]\nname = \"longshore\"\ntenants = [\"t1\"]\n";
+        options.users = "[[user]]\nname = \"longshore\"\ntenants = [\"t1\"]\n".into();
         let rig = Rig::with(options).await;
         let bytes = noise(1, SIZE);
         make_volume(&rig.volume("disk.qcow2"), "qcow2", &bytes);

@@ -1,9 +1,7 @@
-//! Of many who ask several engines at once, on PostgreSQL, exactly those get the last bytes of a place that fit.
+//! Of many who ask several engines at once, on PostgreSQL and RabbitMQ, exactly those get the last bytes of a place that fit. It is
+//! about what is granted: the object that they ask for is only a row, and there is no worker that would fill what they got.
 
-use longshore_courier::{
-    Courier, Parcel, Properties, Queue,
-    embedded::{Embedded, EmbeddedCourier},
-};
+use longshore_courier::{Courier, Parcel, Properties, Queue};
 use longshore_engine::{
     audit, books,
     config::Config,
@@ -32,10 +30,10 @@ const BOOKED: u64 = (1 << 20) + 512 + (1 << 20);
 const FIT: u64 = 37;
 const ASK: usize = 200;
 
-/// Four engines on one database of a server, and who asks them.
+/// Four engines on one database of a server and one virtual host of a broker, and who asks them.
 struct Crowd {
     database: Database,
-    control: EmbeddedCourier,
+    control: Arc<dyn Courier>,
     stop: CancellationToken,
 }
 
@@ -48,7 +46,8 @@ impl Drop for Crowd {
 impl Crowd {
     /// With a pool of that capacity.
     async fn new(capacity: u64) -> Crowd {
-        let url = Services::from_env().fresh_database().await;
+        let services = Services::from_env();
+        let (url, broker) = (services.fresh_database().await, services.fresh_vhost().await);
         let database = Database::open(&url).await.unwrap();
         let text = format!(
             "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n\
@@ -57,12 +56,14 @@ impl Crowd {
         );
         let known = site::read(database.read()).await.unwrap();
         site::apply(&database, &known, &Site::parse(&text).unwrap()).await.unwrap().unwrap();
-        let (hub, stop) = (Embedded::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
         for _ in 0..4 {
             let database = Database::connect(&url).await.unwrap();
-            tokio::spawn(engine::run(database, Arc::new(hub.courier()), Config::default(), stop.clone()));
+            let courier = longshore_courier::open(&broker, "engine").await.unwrap();
+            tokio::spawn(engine::run(database, courier, Config::default(), stop.clone()));
         }
-        let crowd = Crowd { database, control: hub.courier(), stop };
+        let control = longshore_courier::open(&broker, "control").await.unwrap();
+        let crowd = Crowd { database, control, stop };
         let replies = Queue::Own { name: "replies".into(), exchange: String::new(), routing_keys: vec![] };
         crowd.control.declare(&[replies]).await.unwrap();
         crowd.announce().await;

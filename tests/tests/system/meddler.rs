@@ -1,4 +1,4 @@
-//! Stands between a worker and its steps: holds one back, lets one fail before or after it was done, does all twice.
+//! Stands between a worker and its steps: holds one back before or after it was done, lets one fail there, does all twice.
 
 use futures::future::BoxFuture;
 use longshore_schema::{
@@ -20,9 +20,18 @@ pub(crate) struct Meddler {
     pub(crate) fails: Mutex<Option<Failing>>,
     /// Steps that were begun, in their order.
     pub(crate) seen: Mutex<Vec<String>>,
-    held: Mutex<Option<(String, Way)>>,
+    held: Mutex<Option<Held>>,
     reached: Notify,
     open: Semaphore,
+}
+
+/// A step that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    step: String,
+    way: Way,
+    /// Only after it took effect; else before it begins.
+    after: bool,
 }
 
 /// A step that fails as long as it is told to.
@@ -49,7 +58,12 @@ impl Meddler {
 
     /// Holds this step back before it begins, until it is let go.
     pub(crate) fn hold(&self, step: &str, way: Way) {
-        *self.held.lock().unwrap() = Some((step.to_owned(), way));
+        *self.held.lock().unwrap() = Some(Held { step: step.to_owned(), way, after: false });
+    }
+
+    /// Holds this step back after it took effect and before it says so, until it is let go.
+    pub(crate) fn hold_after(&self, step: &str, way: Way) {
+        *self.held.lock().unwrap() = Some(Held { step: step.to_owned(), way, after: true });
     }
 
     /// Resolves when a step is held.
@@ -62,6 +76,14 @@ impl Meddler {
         self.held.lock().unwrap().take();
         self.open.add_permits(100);
     }
+
+    async fn wait_if_held(&self, at: &Held) {
+        let held = self.held.lock().unwrap().as_ref() == Some(at);
+        if held {
+            self.reached.notify_one();
+            self.open.acquire().await.unwrap().forget();
+        }
+    }
 }
 
 #[async_trait::async_trait]
@@ -73,11 +95,8 @@ impl Between for Meddler {
         handler: &(dyn Fn() -> BoxFuture<'static, Result<Value, Fault>> + Send + Sync),
     ) -> Result<Value, Fault> {
         self.seen.lock().unwrap().push(name.to_owned());
-        let held = self.held.lock().unwrap().as_ref().is_some_and(|(step, way)| step == name && *way == attempt.way);
-        if held {
-            self.reached.notify_one();
-            self.open.acquire().await.unwrap().forget();
-        }
+        let here = Held { step: name.to_owned(), way: attempt.way, after: false };
+        self.wait_if_held(&here).await;
         let fails = self.fails.lock().unwrap().clone().filter(|it| it.step == name && it.way == attempt.way);
         if let Some(Failing { after: false, fault, .. }) = fails {
             return Err(fault);
@@ -86,6 +105,7 @@ impl Between for Meddler {
             handler().await?;
         }
         let done = handler().await?;
+        self.wait_if_held(&Held { after: true, ..here }).await;
         fails.map_or(Ok(done), |it| Err(it.fault))
     }
 }

@@ -1,6 +1,8 @@
 //! Cancel, destroy and abandon in every state, and several engines on one database.
 
 use crate::{
+    golden,
+    held_pool::{Gate, Holding},
     meddler::{Failing, Meddler},
     rig::{Options, Parts, Rig, backup_body, content, make_volume, noise, restore_body},
 };
@@ -23,30 +25,72 @@ async fn held(parts: Parts, step: &str, way: Way) -> (Arc<Meddler>, Rig) {
     (meddler, rig)
 }
 
-async fn cancel_at(parts: Parts, step: &'static str, end: &str) -> Mischief {
-    let (meddler, rig) = held(parts, step, Way::Do).await;
+pub(crate) async fn a_cancel_while_measuring_fails_at_once(parts: Parts) -> Mischief {
+    let (meddler, rig) = held(parts, "volume.measure", Way::Do).await;
     let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
     meddler.reached().await;
     let reply = rig.submit("cancel", json!({"operation": id})).await;
     assert!(reply.accepted, "{:?}", reply.fault);
     meddler.let_go();
-    let ended = rig.in_state(id, end).await;
-    assert_eq!(ended.fault.map(|it| it.code), (end == "failed").then(|| code::CANCELLED.to_owned()));
+    let ended = rig.in_state(id, "failed").await;
+    assert_eq!(ended.fault.map(|it| it.code), Some(code::CANCELLED.to_owned()));
     assert_eq!(rig.keys().await.keys().filter(|it| it.starts_with("packs/")).count(), 0, "packs are left");
     rig.assert_clean().await;
     rig.end().await
 }
 
-pub(crate) async fn a_cancel_while_measuring_fails_at_once(parts: Parts) -> Mischief {
-    cancel_at(parts, "volume.measure", "failed").await
-}
+/// Longer than anything here takes: a lease, and with it every renewal, whose answer would stop the worker too.
+const FOR_EVER_S: u32 = 3600;
 
+/// The engine waits until the attempt is over, and nothing but its word ends it: nobody lets the copy go, and its lease outlasts
+/// the test.
 pub(crate) async fn a_cancel_while_copying_stops_the_worker_and_undoes(parts: Parts) -> Mischief {
-    cancel_at(parts, "object.copy", "failed").await
+    let gate = Arc::new(Gate::default());
+    // A word that is lost is made up for by the next renewal, which doesn't come here.
+    let mut options = Options { opener: Some(Arc::new(Holding(gate.clone()))), lose: 0.0, ..Options::new(parts) };
+    options.config.lease_s = FOR_EVER_S;
+    let rig = Rig::with(options).await;
+    make_volume(&rig.volume("disk"), "raw", &noise(1, 40 << 20));
+    let id = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
+    gate.reached().await;
+    let stored = async || rig.keys().await.keys().any(|it| it.starts_with("packs/"));
+    rig.until("a pack is stored, and it reads", async || (stored().await && gate.waiting() > 0).then_some(())).await;
+    let reply = rig.submit("cancel", json!({"operation": id})).await;
+    assert!(reply.accepted, "{:?}", reply.fault);
+    rig.until("nobody copies any more", async || (gate.waiting() == 0).then_some(())).await;
+    assert_eq!(rig.in_state(id, "failed").await.fault.map(|it| it.code), Some(code::CANCELLED.to_owned()));
+    gate.open();
+    rig.assert_clean().await;
+    assert_eq!(rig.keys().await.into_keys().filter(|it| !it.ends_with("/aborted")).collect::<Vec<_>>(), ["store.json"]);
+    rig.end().await
 }
 
 pub(crate) async fn a_cancel_while_committing_is_decided_by_the_probe(parts: Parts) -> Mischief {
-    cancel_at(parts, "object.commit", "failed").await
+    let (meddler, rig) = held(parts, "object.commit", Way::Do).await;
+    // Before it took effect: nobody lets it go, so that it never does.
+    let nothing = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
+    meddler.reached().await;
+    let reply = rig.submit("cancel", json!({"operation": nothing})).await;
+    assert!(reply.accepted, "{:?}", reply.fault);
+    assert_eq!(rig.in_state(nothing, "failed").await.fault.map(|it| it.code), Some(code::CANCELLED.to_owned()));
+    assert_eq!(rig.keys().await.keys().filter(|it| it.starts_with("packs/")).count(), 0, "packs are left");
+
+    // After it did, and before anybody knows.
+    meddler.hold_after("object.commit", Way::Do);
+    let object = rig.accepted("backup-snapshot", backup_body("disk", None)).await;
+    let marker = format!("objects/{object}/ready");
+    rig.until("its commit took effect", async || rig.keys().await.contains_key(&marker).then_some(())).await;
+    assert_eq!(rig.show(object).await.state, "copying");
+    let reply = rig.submit("cancel", json!({"operation": object})).await;
+    assert!(reply.accepted, "{:?}", reply.fault);
+    let view = rig.in_state(object, "ready").await;
+    assert_eq!(view.fault, None);
+    let late = rig.submit("cancel", json!({"operation": object})).await;
+    assert_eq!(late.fault.map(|it| it.code), Some("cancel.too-late".to_owned()));
+    rig.restore(object, "new", "raw").await;
+    assert!(content(&rig.volume("new"), "raw") == noise(1, 2 << 20));
+    rig.assert_clean().await;
+    rig.end().await
 }
 
 pub(crate) async fn a_cancel_of_a_ready_object_is_too_late(parts: Parts) -> Mischief {
@@ -134,10 +178,12 @@ pub(crate) async fn an_abandoned_undo_stays_booked_as_remains(parts: Parts) -> M
     let made = rig.restore(backup.id, "new", "raw").await;
     assert!(rig.submit("destroy", json!({"operation": made.id})).await.accepted);
     rig.until("it asks for attention", async || rig.show(made.id).await.needs_attention.then_some(())).await;
-    let reply = rig.submit("abandon", json!({"operation": made.id, "reason": "the pool burned"})).await;
+    let mut body = golden::command("abandon");
+    body["operation"] = json!(made.id);
+    let reply = rig.submit("abandon", body.clone()).await;
     assert!(reply.accepted, "{:?}", reply.fault);
-    let ended = rig.in_state(made.id, "destroyed").await;
-    assert_eq!(ended.fault.unwrap().code, code::ABANDONED);
+    let fault = rig.in_state(made.id, "destroyed").await.fault.unwrap();
+    assert_eq!((fault.code.as_str(), json!(fault.message)), (code::ABANDONED, body["reason"].clone()));
     let pools = longshore_engine::audit::places(rig.database.read(), "pool").await.unwrap();
     assert!(pools[0].used > 2 << 20, "what may remain stays booked");
     rig.end().await

@@ -84,11 +84,15 @@ pub(crate) struct Options {
     pub(crate) wrong_secret: bool,
     /// Whether the channels do no mischief: for tests that count answers or attempts.
     pub(crate) calm: bool,
+    /// The part of messages that the channels lose by chance.
+    pub(crate) lose: f64,
     /// Opens the worker's places; `None` for those of this host.
     pub(crate) opener: Option<Arc<dyn Opener>>,
     /// The site's `[[user]]` entries. With any, one must be `longshore` on the tests' broker; on an embedded one the rig is the
     /// socket's user, who needs none.
-    pub(crate) users: &'static str,
+    pub(crate) users: String,
+    /// Whether there is a second store, `other`, in a directory, and a second pool, `slow`.
+    pub(crate) two: bool,
 }
 
 impl Options {
@@ -115,8 +119,10 @@ impl Options {
             endpoint: None,
             wrong_secret: false,
             calm: false,
+            lose: 0.005,
             opener: None,
-            users: "",
+            users: String::new(),
+            two: false,
         }
     }
 }
@@ -126,6 +132,10 @@ pub(crate) struct Rig {
     pub(crate) database: Database,
     pub(crate) url: String,
     pub(crate) store: Arc<dyn Store>,
+    /// The second one, if there is one.
+    pub(crate) other_store: Option<Arc<dyn Store>>,
+    /// The address of the broker's virtual host, if there is one.
+    broker: Option<String>,
     /// The user of what it publishes.
     user: &'static str,
     /// Carries the messages, unless a broker does.
@@ -151,6 +161,10 @@ impl Rig {
         let dir = tempfile::Builder::new().prefix("ls-").tempdir().unwrap();
         std::fs::create_dir(dir.path().join("pool")).unwrap();
         std::fs::create_dir(dir.path().join("store")).unwrap();
+        if options.two {
+            std::fs::create_dir(dir.path().join("slow")).unwrap();
+            std::fs::create_dir(dir.path().join("other")).unwrap();
+        }
         let servers = options.parts.has_servers().then(Services::from_env);
         let url = match &servers {
             None => format!("sqlite://{}", dir.path().join("longshore.db").display()),
@@ -160,21 +174,23 @@ impl Rig {
             None => None,
             Some(services) => Some((services.fresh_bucket().await, services)),
         };
-        let hub = if options.calm || servers.is_some() { Embedded::new() } else { mischievous() };
-        let connect: Connect = match &servers {
+        let hub = if options.calm || servers.is_some() { Embedded::new() } else { mischievous(options.lose) };
+        let broker = match &servers {
+            None => None,
+            Some(services) => Some(services.fresh_vhost().await),
+        };
+        let connect: Connect = match broker.clone() {
             None => embedded(hub.clone()),
-            Some(services) => {
-                let url = services.fresh_vhost().await;
-                Box::new(move |name| {
-                    let url = url.clone();
-                    Box::pin(async move { longshore_courier::open(&url, name).await.unwrap() })
-                })
-            }
+            Some(url) => Box::new(move |name| {
+                let url = url.clone();
+                Box::pin(async move { longshore_courier::open(&url, name).await.unwrap() })
+            }),
         };
         let text = site_text(dir.path(), &options, bucket.as_ref());
         let site = Site::parse(&text).unwrap();
         let database = Database::open(&url).await.unwrap();
-        let store = apply(&database, &site).await;
+        let mut stores = apply(&database, &site).await.into_iter();
+        let (store, other_store) = (stores.next().unwrap(), stores.next());
         if options.wrong_secret {
             std::fs::write(dir.path().join("secret"), "another secret than the store's").unwrap();
         }
@@ -200,11 +216,12 @@ impl Rig {
         control.declare(&[replies]).await.unwrap();
         let replies = Mutex::new(control.consume(&reply_to, 100).await.unwrap());
         let user = if servers.is_some() { BROKER_USER } else { names::LOCAL_USER };
-        let rig = Rig { dir, database, url, store, user, hub, control, reply_to, replies, stop, tasks };
+        let rig = Rig { dir, database, url, store, other_store, broker, user, hub, control, reply_to, replies, stop, tasks };
         rig.until("the worker has tried pool and store", async || {
-            let stores = if options.wrong_secret { vec![] } else { vec!["main".to_owned()] };
+            let pools = if options.two { 2 } else { 1 };
+            let stores = if options.wrong_secret { 0 } else { pools };
             let workers = rig.workers().await;
-            workers.iter().any(|it| it.pools == ["fast"] && it.stores == stores).then_some(())
+            workers.iter().any(|it| it.pools.len() == pools && it.stores.len() == stores).then_some(())
         })
         .await;
         rig
@@ -228,13 +245,40 @@ impl Rig {
     }
 
     pub(crate) async fn submit_as(&self, message_id: &str, kind: &str, body: Value) -> Reply {
-        let user_id = Some(self.user.to_owned());
-        let properties = Properties { message_id: Some(message_id.into()), user_id, ..Properties::default() };
+        let properties = Properties { message_id: Some(message_id.into()), ..Properties::default() };
+        self.submit_with(kind, body, properties).await
+    }
+
+    /// Publishes a command with these properties, as the rig's user, and waits for its reply.
+    pub(crate) async fn submit_with(&self, kind: &str, body: Value, properties: Properties) -> Reply {
+        let properties = Properties { user_id: Some(self.user.to_owned()), ..properties };
         serde_json::from_value(self.send(kind, body.to_string(), properties).await).unwrap()
+    }
+
+    /// A connection of another user, who may publish what it likes.
+    pub(crate) async fn connect_as(&self, user: &str) -> Arc<dyn Courier> {
+        let Some(url) = &self.broker else { return Arc::new(self.hub.courier()) };
+        let management = Services::from_env().management();
+        management.create_user(user, "secret").await.unwrap();
+        let (_, vhost) = url.rsplit_once('/').unwrap();
+        management.permit(vhost, user, [".*", ".*", ".*"]).await.unwrap();
+        let (_, address) = url.split_once('@').unwrap();
+        longshore_courier::open(&format!("amqp://{user}:secret@{address}"), "other control").await.unwrap()
     }
 
     /// Publishes anything as a command and waits for the reply.
     pub(crate) async fn send(&self, kind: &str, body: impl Into<bytes::Bytes>, properties: Properties) -> Value {
+        self.send_by(&*self.control, kind, body, properties).await
+    }
+
+    /// The same over somebody's connection.
+    pub(crate) async fn send_by(
+        &self,
+        control: &dyn Courier,
+        kind: &str,
+        body: impl Into<bytes::Bytes>,
+        properties: Properties,
+    ) -> Value {
         let correlation_id = unique("correlation");
         let properties = Properties {
             reply_to: Some(self.reply_to.clone()),
@@ -246,7 +290,7 @@ impl Rig {
             Parcel { exchange: names::COMMANDS.into(), routing_key: kind.into(), mandatory: true, properties, body: body.into() };
         let mut replies = self.replies.lock().await;
         // A command that wasn't confirmed is sent again, as the contract says.
-        while self.control.publish(vec![parcel.clone()]).await.remove(0).is_err() {}
+        while control.publish(vec![parcel.clone()]).await.remove(0).is_err() {}
         loop {
             let delivery = tokio::time::timeout(LIMIT, replies.next()).await.expect("a reply").expect("a connection");
             let ours = delivery.parcel.properties.correlation_id.as_ref() == Some(&correlation_id);
@@ -369,9 +413,7 @@ impl Rig {
 
     /// Keys in the store with their lengths.
     pub(crate) async fn keys(&self) -> BTreeMap<String, u64> {
-        use futures::TryStreamExt;
-        let entries: Vec<_> = self.store.list("").try_collect().await.unwrap();
-        entries.into_iter().map(|it| (it.key, it.bytes)).collect()
+        keys(&*self.store).await
     }
 
     /// Stops everything as SIGTERM does, and checks that it ends well. What the channels did on purpose until then.
@@ -382,6 +424,13 @@ impl Rig {
         }
         self.hub.mischief()
     }
+}
+
+/// Keys in a store with their lengths.
+pub(crate) async fn keys(store: &dyn Store) -> BTreeMap<String, u64> {
+    use futures::TryStreamExt;
+    let entries: Vec<_> = store.list("").try_collect().await.unwrap();
+    entries.into_iter().map(|it| (it.key, it.bytes)).collect()
 }
 
 pub(crate) fn backup_body(volume: &str, snapshot: Option<&str>) -> Value {
@@ -396,13 +445,13 @@ pub(crate) fn restore_body(from: OperationId, volume: &str, format: &str) -> Val
     json!({"zone": "z1", "from": from, "pool": "fast", "volume": volume, "format": format})
 }
 
-/// Doubles, reorders and loses messages: the first commands for certain, others by chance. Of those it loses few, since a lost
-/// step costs the whole time in which it could have started.
-fn mischievous() -> Embedded {
+/// Doubles, reorders and loses messages: the first commands for certain, others by chance. Of those it usually loses few, since a
+/// lost step costs the whole time in which it could have started.
+fn mischievous(lose: f64) -> Embedded {
     // What goes wrong differs from run to run; that nothing comes of it doesn't.
     let seed = std::env::var("SEED").map_or_else(|_| rand::random(), |it| it.parse().unwrap());
     println!("the courier's SEED={seed}");
-    Embedded::with_chaos(Chaos { seed, double: 0.2, reorder: 0.3, lose: 0.005, certain: Some(names::COMMANDS) })
+    Embedded::with_chaos(Chaos { seed, double: 0.2, reorder: 0.3, lose, certain: Some(names::COMMANDS) })
 }
 
 fn embedded(hub: Embedded) -> Connect {
@@ -431,24 +480,37 @@ fn site_text(dir: &Path, options: &Options, bucket: Option<&(Bucket, Services)>)
             )
         }
     };
+    let (capacity, grace_s) = (options.store_capacity, options.grace_s);
+    let second = match options.two {
+        false => String::new(),
+        true => format!(
+            "[[store]]\nname = \"other\"\nregion = \"r1\"\ncapacity = \"{capacity}\"\nthreshold = 1.0\ngrace_s = {grace_s}\n\
+             extent_size = \"64 KiB\"\nurl = \"file://{dir}/other\"\n\
+             [[pool]]\nname = \"slow\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{dir}/slow\"\ncapacity = \"1 GiB\"\n",
+        ),
+    };
     format!(
         "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n\
-         [[store]]\nname = \"main\"\nregion = \"r1\"\ncapacity = \"{}\"\nthreshold = 1.0\ngrace_s = {}\n\
+         [[store]]\nname = \"main\"\nregion = \"r1\"\ncapacity = \"{capacity}\"\nthreshold = 1.0\ngrace_s = {grace_s}\n\
          extent_size = \"64 KiB\"\n{store}\n\
-         [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{dir}/pool\"\ncapacity = \"{}\"\n{}",
-        options.store_capacity, options.grace_s, options.pool_capacity, options.users
+         [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{dir}/pool\"\ncapacity = \"{}\"\n\
+         {second}{}",
+        options.pool_capacity, options.users
     )
 }
 
-/// As `longshore site apply`: probes the store, founds it, writes the site.
-async fn apply(database: &Database, wanted: &Site) -> Arc<dyn Store> {
+/// As `longshore site apply`: probes the stores, founds them, writes the site. The stores, in the site's order.
+async fn apply(database: &Database, wanted: &Site) -> Vec<Arc<dyn Store>> {
     let known = site::read(database.read()).await.unwrap();
-    let place = &wanted.stores[0];
-    let capabilities = probe::probe(place).await.unwrap();
-    let store = open::open(place, Some(&capabilities)).await.unwrap();
-    description::found(&*store, 64 << 10, known.incarnation, capabilities).await.unwrap();
+    let mut stores = vec![];
+    for place in &wanted.stores {
+        let capabilities = probe::probe(place).await.unwrap();
+        let store = open::open(place, Some(&capabilities)).await.unwrap();
+        description::found(&*store, 64 << 10, known.incarnation, capabilities).await.unwrap();
+        stores.push(store);
+    }
     site::apply(database, &known, wanted).await.unwrap().unwrap();
-    store
+    stores
 }
 
 /// Names of all files of a folder.

@@ -13,6 +13,30 @@ const SCHEDULES: u64 = 10_000;
 /// Every mutant of the list is found within so many.
 const BOUND: u64 = 2_000;
 
+/// What must happen for the rest to show anything: requests and kinds that were accepted, ends of operations, and more.
+const HAPPENS: &[&str] = &[
+    "backup-snapshot",
+    "create-volume",
+    "verify-object",
+    "sweep-store",
+    "cancel",
+    "destroy",
+    "abandon",
+    "retry",
+    "ready backup-snapshot",
+    "ready create-volume",
+    "ready verify-object",
+    "ready sweep-store",
+    "failed backup-snapshot",
+    "failed create-volume",
+    "destroyed backup-snapshot",
+    "destroyed create-volume",
+    "waits",
+    "undo",
+    "probe",
+    "outage",
+];
+
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -26,6 +50,9 @@ fn thousands_of_schedules_keep_every_promise() {
     }
     assert_eq!(totals.schedules.load(Relaxed), SCHEDULES);
     assert!(totals.operations.load(Relaxed) > SCHEDULES && totals.faults.load(Relaxed) > SCHEDULES);
+    let mix = totals.mix.lock().unwrap();
+    let seldom: Vec<&str> = HAPPENS.iter().copied().filter(|it| mix.get(*it).copied().unwrap_or(0) < 10).collect();
+    assert!(seldom.is_empty(), "these hardly happen: {seldom:?} of {mix:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::Context;
 use crate::{
     datapath::{
         commit::{committed, remove_all},
-        format::{aborted_key, objects_prefix},
+        format::{aborted_key, objects_prefix, packs_prefix},
         manifest::load_root,
         unfinished, until_stopped,
     },
@@ -77,9 +77,27 @@ pub async fn delete(context: Context, step: Delete, chosen: Chosen) -> Result<De
             store.discard_unfinished(key).await?;
             keys += 1;
         }
-        Ok(Deleted { keys })
+        let mut gone = vec![];
+        for operation in chosen.remains {
+            lease.check()?;
+            if has_nothing_of(&store, operation).await? {
+                gone.push(operation);
+            }
+        }
+        Ok(Deleted { keys, gone })
     })
     .await
+}
+
+/// Whether nothing of an operation is in the store, not even what a put left that did not end.
+async fn has_nothing_of(store: &Arc<dyn Store>, operation: OperationId) -> Result<bool, Fault> {
+    for prefix in [objects_prefix(operation), packs_prefix(operation)] {
+        let first = store.list(&prefix).next().await.transpose()?;
+        if first.is_some() || !store.unfinished(&prefix).await?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn remove_object(store: &Arc<dyn Store>, lease: &Lease, operation: OperationId) -> Result<u64, Fault> {

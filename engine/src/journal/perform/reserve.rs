@@ -6,6 +6,7 @@ use crate::{
     journal::{loaded::Loaded, unit::Unit},
     ledger::{self, Shortage},
     machine::Event,
+    mutant::{self, Mutant},
     packs::to_i64,
     plan::{Amount, Need},
 };
@@ -32,6 +33,7 @@ impl Unit<'_> {
             let waits_already = loaded.row.waiting_place.as_deref() == Some(&*need.place);
             let ahead = match waits_already {
                 true => 0,
+                false if mutant::is(Mutant::Overtake) => 0,
                 false => {
                     let gone = self.waited_until_now(&need.place);
                     let known = ledger::ahead(self.tx, &need.place, loaded.row.priority, self.now.0, gone).await?;
@@ -136,6 +138,9 @@ impl Unit<'_> {
             }
             // One that never fits, since the place's limit was lowered, is tried too: it fails, and keeps nobody waiting.
             let could_fit = self.ledger.could_fit(self.tx, place, row.waiting_bytes).await?;
+            if could_fit && mutant::is(Mutant::NeverWake) {
+                break;
+            }
             if could_fit && !self.ledger.fits(self.tx, place, row.waiting_bytes).await? {
                 break;
             }

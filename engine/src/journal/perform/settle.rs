@@ -26,7 +26,7 @@ impl Unit<'_> {
         let mut root_bytes = None;
         if let Some(copied) = copied {
             let copied: Copied = serde_json::from_value(copied.clone())?;
-            packs::record(self.tx, &mut self.ledger, id, &copied.packs).await?;
+            packs::record(self.tx, &mut self.ledger, id, &copied.packs).await??;
             packs::drop_uses(self.tx, self.now, id, Some(&copied.unused)).await?;
             let base = operation.plan.uses.first().filter(|_| !copied.without_base);
             if let Some(base) = base.filter(|_| !mutant::is(Mutant::ForgetInheritedUses)) {
@@ -74,7 +74,7 @@ impl Unit<'_> {
         self.operations[&id].operation.steps.iter().find_map(|it| it.output.as_ref()?["bytes"].as_i64())
     }
 
-    /// What may remain of an abandoned operation stays booked, as used, until an audit finds it gone.
+    /// What may remain of an abandoned operation stays booked, as used: in a store until a sweep finds it gone.
     async fn write_down_remains(&mut self, id: OperationId, abandoned: &[u16]) -> Result<(), Failed> {
         let plan = self.operations[&id].operation.plan.clone();
         let what: Vec<_> = abandoned

@@ -49,7 +49,7 @@ pub(super) fn done(attempt: Attempt, output: impl serde::Serialize) -> Item {
 }
 
 /// A backup of the disk up to its commit: the attempt of that, and its report.
-async fn before_commit(journal: &Journal, message_id: &str) -> (Attempt, Item) {
+pub(super) async fn before_commit(journal: &Journal, message_id: &str) -> (Attempt, Item) {
     let body = json!({"zone": "z1", "store": "main", "pool": "fast", "volume": "disk.raw"});
     let measure = journal.command(message_id, "backup-snapshot", body).await.unwrap();
     let measured = Measured { virtual_size: 1 << 20, allocated: 1 << 20, format: Format::Raw };

@@ -4,20 +4,22 @@ use super::{
     remembered::{SITE, announced, done},
     *,
 };
+use crate::{journal::rows::all_set, ledger};
 use longshore_schema::{
     fault::code,
+    ids::OperationId,
     steps::volume::{Format, Measured},
     tables::operation,
 };
 
 /// A backup of the volume, whose first step has been sent.
-async fn measuring(journal: &Journal, volume: &str) -> Attempt {
+pub(super) async fn measuring(journal: &Journal, volume: &str) -> Attempt {
     let body = json!({"zone": "z1", "store": "main", "pool": "fast", "volume": volume});
     journal.command(volume, "backup-snapshot", body).await.unwrap()
 }
 
 /// The volume has so many MiB, and so the backup needs a little more.
-fn measured(attempt: Attempt, mib: u64) -> Item {
+pub(super) fn measured(attempt: Attempt, mib: u64) -> Item {
     done(attempt, Measured { virtual_size: mib << 20, allocated: mib << 20, format: Format::Raw })
 }
 
@@ -72,4 +74,33 @@ async fn who_goes_in_the_same_batch_does_not_keep_the_next_one_out() {
     let cancel = command("cancel", "cancel", json!({"operation": backups[1].operation}));
     let copies = sent(&journal.write(vec![cancel, measured(backups[2], 1)]).await);
     assert_eq!(copies.len(), 1, "nobody waits any more, and there is room: {copies:?}");
+}
+
+#[tokio::test]
+async fn of_many_who_wait_those_are_read_who_come_first_and_no_more_than_are_tried() {
+    let journal = Journal::at(Config::default(), SITE).await;
+    journal.write(vec![announced()]).await;
+    let first = measuring(&journal, "a.raw").await;
+    let row = operation::Entity::find_by_id(first.operation.0).one(journal.database.read()).await.unwrap().unwrap();
+    // A step of priority is worth ten minutes of waiting.
+    let (now, minute) = (10_000_000_000, 60_000_000);
+    let waits = |n: i64| operation::Model {
+        id: OperationId::new().0,
+        priority: i16::try_from(n % 3).unwrap(),
+        waiting_since: Some(now - n * minute),
+        waiting_place: Some("main".into()),
+        waiting_bytes: n,
+        ..row.clone()
+    };
+    let most = i64::try_from(ledger::MOST_TRIED).unwrap();
+    let rows: Vec<_> = (0..most + 9).map(waits).collect();
+    let mut expected: Vec<_> = rows.iter().map(|it| (-it.waiting_bytes - 10 * i64::from(it.priority), it.id)).collect();
+    expected.sort_unstable();
+    expected.truncate(ledger::MOST_TRIED as usize);
+    let insert = operation::Entity::insert_many(rows.into_iter().map(all_set));
+    let inserted = journal.database.transact(|tx| async move { Ok(insert.exec_without_returning(tx).await?) }.boxed());
+    inserted.await.unwrap();
+    let waiting = ledger::waiting(journal.database.read(), "main", now).await.unwrap();
+    let read: Vec<_> = waiting.into_iter().map(|it| it.id).collect();
+    assert_eq!(read, expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
 }

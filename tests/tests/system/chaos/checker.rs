@@ -1,18 +1,40 @@
-//! What must be true when all is over: every operation at an end of its own, nothing held or left behind, the store
-//! and the database of one mind, every history sound, every snapshot restored bit for bit.
+//! What must be true when all is over: one operation for each accepted command, every one at an end of its own that was
+//! announced, nothing held or left behind, places and the database of one mind, every history sound, every snapshot restored bit
+//! for bit.
 
-use super::{load::Client, report::Report};
-use crate::{cloud::Cloud, rig::content};
+use super::{
+    VOLUMES,
+    listener::Listener,
+    load::{Client, Tally},
+    report::Report,
+};
+use crate::{
+    cloud::Cloud,
+    rig::{content, files},
+};
 use longshore_engine::{audit, books, database::Database};
 use longshore_schema::{
     ids::OperationId,
     tables::{claim, hold, operation, pack, queue, reservation},
+    wire::names,
 };
 use sea_orm::EntityTrait;
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
 
-pub(super) async fn check(cloud: &Cloud, database: &Database, client: &Client, report: &mut Report) {
+/// What it asks and compares.
+pub(super) struct Checker<'c> {
+    pub(super) cloud: &'c Cloud,
+    pub(super) database: &'c Database,
+    pub(super) client: &'c Client,
+    pub(super) listener: &'c Listener,
+    pub(super) tally: &'c Mutex<Tally>,
+}
+
+pub(super) async fn check(Checker { cloud, database, client, listener, tally }: Checker<'_>, report: &mut Report) {
     let db = database.read();
     for row in operation::Entity::find().all(db).await.unwrap() {
         client.until(OperationId(row.id), &["ready", "failed", "destroyed"]).await;
@@ -29,10 +51,7 @@ pub(super) async fn check(cloud: &Cloud, database: &Database, client: &Client, r
     }
     let restored = restore_all(cloud, client).await;
     let rows = operation::Entity::find().all(db).await.unwrap();
-    for row in rows.iter().filter(|it| it.state == "failed") {
-        let code = row.fault.as_ref().map_or(json!(null), |it| it["code"].clone());
-        assert!(row.kind == "backup-snapshot" && code == "cancelled", "{} {} failed: {code}", row.kind, row.id);
-    }
+    check_commands(&rows, &tally.lock().unwrap());
     for row in &rows {
         assert_eq!(audit::verify_history(db, OperationId(row.id)).await.unwrap(), Some(vec![]), "history of {}", row.id);
     }
@@ -42,14 +61,40 @@ pub(super) async fn check(cloud: &Cloud, database: &Database, client: &Client, r
     assert_eq!(unstarted, [], "steps are counted that nobody waits for");
     check_books(database, &rows).await;
     check_store(cloud, database, &rows).await;
-    let pool = std::fs::read_dir(cloud.dir.path().join("pool")).unwrap();
-    let drafts: Vec<_> = pool.map(|it| it.unwrap().file_name().into_string().unwrap()).filter(|it| it.starts_with('.')).collect();
-    assert_eq!(drafts, Vec::<String>::new(), "drafts are left");
+    check_pool(cloud, &rows);
+    let announced = listener.check(cloud, database, &rows).await;
     let mut states = BTreeMap::new();
     for row in rows {
         *states.entry(format!("{} {}", row.kind, row.state)).or_default() += 1;
     }
-    report.ends(&states, restored);
+    report.ends(&states, restored, announced);
+}
+
+/// One operation for each accepted command, and the engine's own sweeps; none failed for another reason than that somebody
+/// asked for it.
+fn check_commands(rows: &[operation::Model], tally: &Tally) {
+    let asked = rows.iter().filter(|it| it.user_name.as_deref() != Some(names::ENGINE_USER));
+    let asked: Vec<_> = asked.map(|it| OperationId(it.id)).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut made = tally.made.clone();
+    made.sort_unstable();
+    assert_eq!(made, asked, "operations of accepted commands, and those that there are");
+    for row in rows {
+        let code = row.fault.as_ref().filter(|_| row.state == "failed").map_or(json!(null), |it| it["code"].clone());
+        let abandoned = tally.abandoned.contains(&OperationId(row.id));
+        let asked_for = if abandoned { code == "abandoned" } else { code.is_null() || code == "cancelled" };
+        let may_fail = row.state != "failed" || (row.kind == "backup-snapshot" && !code.is_null());
+        assert!(asked_for && may_fail, "{} {} is {}: {code}", row.kind, row.id, row.state);
+    }
+}
+
+/// Every file is a disk of the load or a volume that is Ready.
+fn check_pool(cloud: &Cloud, rows: &[operation::Model]) {
+    let disks = (0..VOLUMES.len()).map(|n| format!("disk{n}"));
+    let made = rows.iter().filter(|it| it.kind == "create-volume" && it.state == "ready");
+    let made = made.filter_map(|it| Some(it.subject.as_ref()?.strip_prefix("fast/")?.to_owned()));
+    let known: BTreeSet<_> = disks.chain(made).collect();
+    let found: BTreeSet<_> = files(&cloud.dir.path().join("pool")).into_iter().collect();
+    assert_eq!(found, known, "files of the pool, and the database's volumes");
 }
 
 /// Every snapshot of which there is a reference. How many there are.

@@ -1,11 +1,13 @@
-//! The load: one volume's life, over and over. It changes, is backed up in full or incrementally, restored, verified;
-//! snapshots are destroyed, operations cancelled, the store swept. A copy of what each snapshot holds is kept aside.
+//! The load: one volume's life, over and over. It changes, is backed up in full or incrementally, restored into a pool that has
+//! hardly room for one, verified; snapshots are destroyed, operations cancelled, undos abandoned, tries asked for, the store
+//! swept. A copy of what each snapshot holds is kept aside.
 
 use crate::rig::content;
 use longshore_courier::{Courier, Inbox, Parcel, Properties, Queue};
 use longshore_engine::{
     audit::{self, OperationView},
     database::Database,
+    request,
 };
 use longshore_schema::{
     ids::OperationId,
@@ -16,7 +18,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex as Shared},
     time::Duration,
 };
 use tokio::sync::Mutex;
@@ -27,22 +29,32 @@ const AGAIN: Duration = Duration::from_secs(8);
 /// No operation takes longer, whatever dies meanwhile.
 const STUCK: Duration = Duration::from_secs(400);
 
+/// What all control planes together were told.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// The operation of each accepted command.
+    pub(super) made: Vec<OperationId>,
+    /// Operations whose undo was given up.
+    pub(super) abandoned: Vec<OperationId>,
+}
+
 /// A control plane: it sends a command until it is answered.
 pub(super) struct Client {
     courier: Arc<dyn Courier>,
     database: Database,
     name: String,
     replies: Mutex<Box<dyn Inbox>>,
+    tally: Arc<Shared<Tally>>,
 }
 
 impl Client {
-    pub(super) async fn connect(amqp: &str, database: Database) -> Client {
+    pub(super) async fn connect(amqp: &str, database: Database, tally: Arc<Shared<Tally>>) -> Client {
         let courier = longshore_courier::open(amqp, "chaos").await.unwrap();
         let name = unique("replies");
         let own = Queue::Own { name: name.clone(), exchange: String::new(), routing_keys: vec![] };
         courier.declare(&[own]).await.unwrap();
         let replies = Mutex::new(courier.consume(&name, 10).await.unwrap());
-        Client { courier, database, name, replies }
+        Client { courier, database, name, replies, tally }
     }
 
     /// The operation that the command made or named. `None` if it was refused with one of these codes.
@@ -52,12 +64,24 @@ impl Client {
             ticks.tick().await;
             let reply = self.answered(kind, body).await;
             match (reply.operation, reply.fault) {
-                (Some(id), None) => return Some(id),
+                (Some(id), None) => {
+                    self.count(kind, id);
+                    return Some(id);
+                }
                 (_, Some(fault)) if refused.contains(&fault.code.as_str()) => return None,
                 // All workers are away, or silent, for now.
                 (_, Some(fault)) if fault.code == "worker.unavailable" => (),
                 (_, fault) => panic!("{kind} {body} was refused: {fault:?}"),
             }
+        }
+    }
+
+    fn count(&self, kind: &str, id: OperationId) {
+        let mut tally = self.tally.lock().unwrap();
+        match kind {
+            "abandon" => tally.abandoned.push(id),
+            kind if request::find(kind).is_some() => (),
+            _ => tally.made.push(id),
         }
     }
 
@@ -117,9 +141,33 @@ impl Client {
     /// Runs an operation that must become Ready.
     pub(super) async fn ready(&self, kind: &str, body: &Value) -> OperationId {
         let id = self.command(kind, body, &[]).await.unwrap();
-        let view = self.until(id, &["ready", "failed", "destroyed"]).await;
-        assert_eq!(view.state, "ready", "{kind} {id} failed, which nobody asked for: {:?}", view.fault);
+        self.becomes_ready(id).await;
         id
+    }
+
+    /// Waits until an operation is Ready, as nobody asked for anything else.
+    async fn becomes_ready(&self, id: OperationId) {
+        let view = self.until(id, &["ready", "failed", "destroyed"]).await;
+        assert_eq!(view.state, "ready", "{} {id} failed, which nobody asked for: {:?}", view.kind, view.fault);
+    }
+
+    /// Waits until something of an operation is being undone, and nothing of it done any more; false if it ends before.
+    async fn is_undone(&self, id: OperationId) -> bool {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        let wait = async {
+            loop {
+                ticks.tick().await;
+                if let Ok(Some(view)) = audit::show(self.database.read(), id).await {
+                    match view.progress {
+                        Some(step) if step.way == "undo" => return true,
+                        _ if ["ready", "failed"].contains(&view.state.as_str()) => return false,
+                        _ => (),
+                    }
+                }
+            }
+        };
+        // What is stuck is told by `until`, which comes next.
+        tokio::time::timeout(STUCK, wait).await.unwrap_or(false)
     }
 
     pub(super) async fn destroy(&self, id: OperationId) {
@@ -148,11 +196,12 @@ impl Life {
     pub(super) async fn live(mut self, enough: CancellationToken) {
         while !enough.is_cancelled() {
             let any = (!self.snapshots.is_empty()).then(|| self.rng.random_range(0..self.snapshots.len()));
-            match (self.rng.random_range(0..10), any) {
+            match (self.rng.random_range(0..12), any) {
                 (0..=3, _) | (_, None) => self.back_up("auto").await,
                 (4, _) => self.back_up("full").await,
                 (5, _) => self.cancel().await,
-                (6, Some(which)) => self.restore(self.snapshots[which]).await,
+                (9, _) => self.hurry().await,
+                (6 | 10, Some(which)) => self.restore(self.snapshots[which]).await,
                 (7, Some(which)) => self.verify(self.snapshots[which]).await,
                 (8, Some(which)) => self.forget(which).await,
                 (_, Some(_)) => self.sweep().await,
@@ -179,7 +228,11 @@ impl Life {
     }
 
     fn body(&self, base: &str) -> Value {
-        json!({"zone": "z1", "pool": "fast", "volume": format!("disk{}", self.n), "store": "main", "base": base})
+        let when_full = ["wait", "refuse"][self.n % 2];
+        json!({
+            "zone": "z1", "pool": "fast", "volume": format!("disk{}", self.n), "store": "main", "base": base,
+            "when_full": when_full,
+        })
     }
 
     /// Writes something here and there; nobody reads the volume meanwhile.
@@ -206,22 +259,49 @@ impl Life {
         self.snapshots.push(id);
     }
 
+    /// Somebody who can't wait asks for another try of whatever rests.
+    async fn hurry(&mut self) {
+        self.change();
+        let id = self.client.command("backup-snapshot", &self.body("auto"), &[]).await.unwrap();
+        for _ in 0..3 {
+            self.client.command("retry", &json!({"operation": id}), &["operation.wrong-state"]).await;
+        }
+        self.client.becomes_ready(id).await;
+        self.keep(id);
+    }
+
+    /// Of half of those that are undone, the undo is given up. Only of backups: what it leaves in the store a sweep finds, and
+    /// what it left in a pool would stay.
     async fn cancel(&mut self) {
         self.change();
         let id = self.client.command("backup-snapshot", &self.body("auto"), &[]).await.unwrap();
         self.client.command("cancel", &json!({"operation": id}), &["cancel.too-late"]).await;
+        let mut code = "cancelled";
+        if self.rng.random() && self.client.is_undone(id).await {
+            let body = json!({"operation": id, "reason": "the test has no patience"});
+            if self.client.command("abandon", &body, &["operation.wrong-state"]).await.is_some() {
+                code = "abandoned";
+            }
+        }
         let view = self.client.until(id, &["ready", "failed"]).await;
         match view.fault {
             None => self.keep(id),
-            Some(fault) => assert_eq!(fault.code, "cancelled", "{id}"),
+            Some(fault) => assert_eq!(fault.code, code, "{id}"),
         }
     }
 
     async fn restore(&mut self, from: OperationId) {
         self.made += 1;
         let (name, format) = (format!("new{}-{}", self.n, self.made), if self.rng.random() { "raw" } else { "qcow2" });
-        let body = json!({"zone": "z1", "from": from, "pool": "fast", "volume": name, "format": format});
-        let id = self.client.ready("create-volume", &body).await;
+        let when_full = if self.rng.random() { "wait" } else { "refuse" };
+        let body = json!({
+            "zone": "z1", "from": from, "pool": "fast", "volume": name, "format": format, "when_full": when_full,
+        });
+        let Some(id) = self.client.command("create-volume", &body, &["pool.full"]).await else {
+            assert_eq!(when_full, "refuse", "a volume that fits once others are gone waits");
+            return;
+        };
+        self.client.becomes_ready(id).await;
         let (made, wanted) = (self.folder.join("pool").join(name), self.reference(from));
         assert!(content(&made, format) == std::fs::read(wanted).unwrap(), "{id} isn't what {from} was");
         self.client.destroy(id).await;

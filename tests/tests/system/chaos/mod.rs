@@ -1,10 +1,12 @@
 //! Everything at once, and parts of it killed or stopped at random instants: two engines, two workers, the broker and
-//! the database, under a steady load of every kind of operation. At the end a checker reads everything back.
+//! the database, under a steady load of every kind of operation and request. Somebody hears all that is announced. At the end a
+//! checker reads everything back.
 //!
 //! `cargo xtask chaos` runs it for as long as wanted; `cargo xtask test` runs a short one.
 
 mod checker;
 mod killer;
+mod listener;
 mod load;
 mod report;
 
@@ -12,15 +14,20 @@ use crate::{
     cloud::{Cloud, Setup, WORKER},
     rig::noise,
 };
+use checker::Checker;
 use killer::Killer;
-use load::{Client, Life};
+use listener::Listener;
+use load::{Client, Life, Tally};
 use longshore_engine::database::Database;
 use longshore_tests::{broker::Broker, database_server::DatabaseServer};
 use report::Report;
+use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 /// MiB of each volume. The large one is still being copied when something dies.
 const VOLUMES: [usize; 3] = [2, 6, 80];
+/// Room for a copy of the large one, and for none of the others beside it: of those that restore, some wait.
+const POOL: &str = "84 MiB";
 
 /// A number that the environment gives.
 fn setting(name: &str) -> Option<u64> {
@@ -39,6 +46,9 @@ async fn whatever_is_killed_every_operation_ends_and_nothing_is_lost_or_left() {
         amqp: Some(broker.url()),
         database: Some(server.url()),
         engine: vec!["--lease-s", "5"],
+        pool_capacity: Some(POOL),
+        // What an abandoned undo may have left stays booked, however long it runs.
+        store_capacity: Some("1 TiB"),
         // What is started says when it is up: before that, it rightly ends if it can't reach what was killed.
         environment: vec![(
             "LONGSHORE_LOG",
@@ -54,10 +64,11 @@ async fn whatever_is_killed_every_operation_ends_and_nothing_is_lost_or_left() {
     }
     std::fs::create_dir(cloud.dir.path().join("reference")).unwrap();
     let database = Database::connect(&cloud.database).await.unwrap();
-    let enough = CancellationToken::new();
+    let (enough, tally) = (CancellationToken::new(), Arc::new(Mutex::new(Tally::default())));
+    let listener = Listener::listen(&cloud.amqp).await;
     let mut lives = vec![];
     for (n, size) in VOLUMES.into_iter().enumerate() {
-        let client = Client::connect(&cloud.amqp, database.clone()).await;
+        let client = Client::connect(&cloud.amqp, database.clone(), tally.clone()).await;
         let life = Life::new(client, n, seed, cloud.dir.path(), noise(seed.wrapping_add(n as u64), size << 20));
         lives.push(tokio::spawn(life.live(enough.clone())));
     }
@@ -70,6 +81,7 @@ async fn whatever_is_killed_every_operation_ends_and_nothing_is_lost_or_left() {
     }
     enough.cancel();
     lives.await.unwrap();
-    let client = Client::connect(&cloud.amqp, database.clone()).await;
-    checker::check(&cloud, &database, &client, &mut report).await;
+    let client = Client::connect(&cloud.amqp, database.clone(), tally.clone()).await;
+    let checker = Checker { cloud: &cloud, database: &database, client: &client, listener: &listener, tally: &tally };
+    checker::check(checker, &mut report).await;
 }

@@ -25,9 +25,9 @@ impl Report {
         self.line(&line, &json!({"n": n, "signal": signal, "part": part, "events": events}));
     }
 
-    pub(super) fn ends(&mut self, states: &BTreeMap<String, usize>, restored: usize) {
-        let line = format!("all is well: {states:?}, {restored} snapshots restored bit for bit");
-        self.line(&line, &json!({"operations": states, "restored": restored}));
+    pub(super) fn ends(&mut self, states: &BTreeMap<String, usize>, restored: usize, announced: usize) {
+        let line = format!("all is well: {states:?}, {restored} snapshots restored bit for bit, {announced} events");
+        self.line(&line, &json!({"operations": states, "restored": restored, "events": announced}));
     }
 
     fn line(&mut self, text: &str, value: &Value) {

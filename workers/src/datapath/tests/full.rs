@@ -104,6 +104,7 @@ async fn a_full_store_is_swept_of_what_is_due() {
         packs: copied.packs.iter().map(|it| it.id.clone()).collect(),
         unfinished: vec![found.unfinished[0].key.clone()],
         objects: vec![dead],
+        remains: vec![],
     };
     sweep::delete(context, Delete { store: "main".into() }, chosen).await.unwrap();
     assert_eq!((left(&rig).await, rig.unfinished().await), (vec![], vec![]));

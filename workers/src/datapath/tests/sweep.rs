@@ -113,9 +113,14 @@ async fn a_sweep_finds_what_dead_operations_left_and_removes_what_was_chosen() {
     let young = list(&rig, 3600, 10).await;
     assert_eq!((young.packs, young.objects), (vec![], vec![]));
 
-    let chosen = Chosen { packs, objects: found.objects, unfinished: vec![] };
+    let remains = vec![living, dead, aborted];
+    let looked = Chosen { remains: remains.clone(), ..Chosen::default() };
+    let looked = sweep::delete(context(&rig), Delete { store: "main".into() }, looked).await.unwrap();
+    assert_eq!((looked.keys, looked.gone), (0, vec![]), "all of them have something there");
+    let chosen = Chosen { packs, objects: found.objects, remains, ..Chosen::default() };
     let removed = sweep::delete(context(&rig), Delete { store: "main".into() }, chosen.clone()).await.unwrap();
     assert_eq!(removed.keys, 4, "two packs, a root and a marker");
+    assert_eq!(removed.gone, [dead, aborted]);
     let again = sweep::delete(context(&rig), Delete { store: "main".into() }, chosen).await.unwrap();
     assert_eq!(again.keys, 0);
     assert_eq!(list(&rig, 0, 10).await.packs, []);
