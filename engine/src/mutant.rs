@@ -56,6 +56,8 @@ pub enum Mutant {
     KeepRefused,
     /// A renewal is answered, and the lease ends when it would have ended without.
     LoseRenewals,
+    /// Whatever fails, and however often: nobody is asked to look.
+    NeverAttention,
     /// Messages of steps never expire.
     NeverExpire,
     /// Nobody is told that there is room.

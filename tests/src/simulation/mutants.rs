@@ -66,6 +66,7 @@ pub const ALL: &[Bug] = &[
     Bug::Engine(Mutant::KeepFailedPacks),
     Bug::Engine(Mutant::KeepRefused),
     Bug::Engine(Mutant::LoseRenewals),
+    Bug::Engine(Mutant::NeverAttention),
     Bug::Engine(Mutant::NeverExpire),
     Bug::Engine(Mutant::NeverWake),
     Bug::Engine(Mutant::NoClock),
