@@ -186,6 +186,9 @@ pub async fn ahead(
 pub async fn waiting(db: &impl ConnectionTrait, place: &str, now: i64) -> Result<Vec<operation::Model>, Failed> {
     let mut waiting = operation::Entity::find().filter(operation::Column::WaitingPlace.eq(place)).all(db).await?;
     waiting.sort_by_key(|it| (-rank(it.priority, it.waiting_since.unwrap_or(now), now), it.id));
+    if mutant::is(Mutant::LastComesFirst) {
+        waiting.reverse();
+    }
     Ok(waiting)
 }
 
