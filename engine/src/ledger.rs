@@ -211,7 +211,11 @@ pub async fn waiting(db: &impl ConnectionTrait, place: &str, now: i64) -> Result
         .order_by_desc(rank_at(now))
         .order_by_asc(operation::Column::Id)
         .limit(MOST_TRIED);
-    Ok(waiting.into_model().all(db).await?)
+    let mut waiting: Vec<Waiting> = waiting.into_model().all(db).await?;
+    if mutant::is(Mutant::LastComesFirst) {
+        waiting.reverse();
+    }
+    Ok(waiting)
 }
 
 /// Who waits for one of these places, by place, who comes first first: what is needed to say how many wait before one.

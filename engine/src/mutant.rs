@@ -54,8 +54,12 @@ pub enum Mutant {
     KeepFailedPacks,
     /// A command that is refused leaves an operation.
     KeepRefused,
+    /// Of those who wait, whoever should be the last is the first.
+    LastComesFirst,
     /// A renewal is answered, and the lease ends when it would have ended without.
     LoseRenewals,
+    /// Whatever fails, and however often: nobody is asked to look.
+    NeverAttention,
     /// Messages of steps never expire.
     NeverExpire,
     /// Nobody is told that there is room.
@@ -66,8 +70,6 @@ pub enum Mutant {
     NoPatience,
     /// Nothing is ever swept.
     NoSweeps,
-    /// Newcomers come before those who wait.
-    Overtake,
     /// Whatever is asked of an operation, its state is wrong.
     RefuseRequests,
     /// A claim that somebody has is given to another one.

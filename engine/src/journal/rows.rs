@@ -2,6 +2,7 @@
 
 use crate::{
     machine::{End, Operation, State, StepState, Track},
+    mutant::{self, Mutant},
     plan::{Plan, Work},
 };
 use anyhow::{Context, anyhow};
@@ -128,7 +129,7 @@ pub fn put_operation(row: &mut operation::Model, operation: &Operation) -> anyho
     row.fault = operation.stop.as_ref().or(operation.fault.as_ref()).map(serde_json::to_value).transpose()?;
     row.output = operation.output.clone();
     row.destroy_requested = operation.destroy_requested;
-    row.needs_attention = operation.needs_attention;
+    row.needs_attention = operation.needs_attention && !mutant::is(Mutant::NeverAttention);
     row.waiting_place = operation.waiting_for.clone();
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use super::{
     job::{EXTENT, MARKER_BYTES, ROOT_BYTES, SIZE},
+    known::Told,
     schedule::Simulation,
     world::CONTENTS,
 };
@@ -18,11 +19,15 @@ use longshore_schema::{
     steps::{object, sweep, volume},
     wire::{Outcome, Report},
 };
+use std::collections::BTreeSet;
 
 /// Bytes of the store that may be booked, as the site's rows have it.
 const STORE_LIMIT: &str = "SELECT CAST(total * overcommit * threshold AS INTEGER) FROM place WHERE role = 'store'";
 
-pub(super) fn is_full(code: &str) -> bool {
+/// The engine asks after so many failures in a row; a few more, since what is reported late may count here and not there.
+const ASKS_AFTER: usize = PATIENCE as usize / 4 + 5;
+
+fn is_full(code: &str) -> bool {
     [code::POOL_FULL, code::STORE_FULL].contains(&code)
 }
 
@@ -38,6 +43,9 @@ impl Simulation<'_> {
             Item::Due { operation, event: Event::LeaseLost { attempt } } => {
                 let Some(told) = self.known.told.get_mut(operation) else { return };
                 told.failed.entry(attempt.seq).or_default().insert(attempt.n);
+                if attempt.way != Way::Do {
+                    told.needed.entry(attempt.seq).or_default().insert(attempt.n);
+                }
                 told.running = None;
             }
             Item::Command(_) | Item::Due { .. } | Item::Wake(_) | Item::Refill(_) => (),
@@ -59,6 +67,7 @@ impl Simulation<'_> {
                     Way::Probe => !output.is_null(),
                     Way::Undo => false,
                 };
+                told.needed.remove(&attempt.seq);
                 if says_so {
                     told.succeeded.insert(name);
                 }
@@ -71,6 +80,8 @@ impl Simulation<'_> {
                 let failures = failed.len();
                 if attempt.way == Way::Do {
                     told.faults.insert((fault.code.clone(), fault.is_transient()));
+                } else {
+                    told.needed.entry(attempt.seq).or_default().insert(attempt.n);
                 }
                 if name.is_some() {
                     let again = told.stopped.is_none() && told.asked.as_ref().is_some_and(|it| now < it.deadline);
@@ -80,6 +91,24 @@ impl Simulation<'_> {
                 }
             }
         }
+    }
+
+    /// What can't be given up and fails again and again asks for attention.
+    pub(super) fn check_attention(&mut self) {
+        let fails = |told: &Told| {
+            let last = told.sent.as_ref().filter(|(attempt, _)| attempt.way != Way::Do);
+            let failed = last.and_then(|(attempt, _)| told.needed.get(&attempt.seq)).map_or(0, BTreeSet::len);
+            ["copying", "destroying"].contains(&told.state.as_str()) && failed >= ASKS_AFTER
+        };
+        let failing: Vec<OperationId> = self.known.told.iter().filter(|(_, it)| fails(it)).map(|(id, _)| *id).collect();
+        if failing.is_empty() {
+            return;
+        }
+        let asking = self.place.sqlite.sums("SELECT id, 1 FROM operation WHERE needs_attention").expect("who needs attention");
+        for id in failing.iter().filter(|it| !asking.contains_key(&it.0)) {
+            self.wrong.push(format!("{id} fails again and again, and asks for no attention"));
+        }
+        self.known.count("attention");
     }
 
     /// A failure comes from something that was put in here.

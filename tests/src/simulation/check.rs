@@ -24,6 +24,7 @@ impl Simulation<'_> {
         self.check_booked();
         self.check_depths();
         self.check_deadlines();
+        self.check_attention();
         self.plan_tick(ahead);
     }
 

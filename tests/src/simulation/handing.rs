@@ -81,7 +81,7 @@ impl Simulation<'_> {
         let mut at = 0;
         for which in 0..count {
             let mut pick = |n| self.choices.below(At::Plan, n);
-            let (a, b, c) = (pick(64), pick(2), pick(4) > 0);
+            let (a, b, c) = (pick(64), pick(3), pick(4) > 0);
             let kind = pick(24);
             let about_commits = self.choices.is_about(Focus::Commits);
             let mut pick = |n| self.choices.below(At::Plan, n);

@@ -58,6 +58,8 @@ pub(super) struct Told {
     pub(super) may_still_run: bool,
     /// Numbers of attempts that failed, by step.
     pub(super) failed: BTreeMap<u16, BTreeSet<u32>>,
+    /// The same of undos and probes, since the last one succeeded or somebody asked to try again.
+    pub(super) needed: BTreeMap<u16, BTreeSet<u32>>,
     /// Codes of faults with which its steps failed, and whether they were transient.
     pub(super) faults: BTreeSet<(String, bool)>,
     /// Names of steps that succeeded.

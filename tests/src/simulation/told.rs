@@ -98,7 +98,8 @@ impl Simulation<'_> {
                 told.stopped.get_or_insert(self.now);
                 told.must_not_be_ready |= told.is_at_work() && !told.may_be_committed;
             }
-            "abandon" | "retry" => (),
+            "retry" => told.needed.clear(),
+            "abandon" => (),
             _ if self.known.accepted.contains(&id) => return,
             _ => {
                 self.known.accepted.push(id);

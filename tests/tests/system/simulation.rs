@@ -35,6 +35,7 @@ const HAPPENS: &[&str] = &[
     "undo",
     "probe",
     "outage",
+    "attention",
 ];
 
 fn threads() -> usize {

@@ -33,7 +33,6 @@ impl Unit<'_> {
             let waits_already = loaded.row.waiting_place.as_deref() == Some(&*need.place);
             let ahead = match waits_already {
                 true => 0,
-                false if mutant::is(Mutant::Overtake) => 0,
                 false => {
                     let gone = self.waited_until_now(&need.place);
                     let known = ledger::ahead(self.tx, &need.place, loaded.row.priority, self.now.0, gone).await?;
