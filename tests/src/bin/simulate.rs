@@ -28,7 +28,7 @@ struct Arguments {
     /// The first seed [default: 0]. Without `--schedules`: that schedule alone, with its trace.
     #[arg(long)]
     seed: Option<u64>,
-    /// Commands in a schedule, 64 at most: more would look endless [default: two to eight, as the seed says].
+    /// Commands in a schedule, 64 at most: more would look endless [default: two to twelve, as the seed says].
     #[arg(long, value_parser = value_parser!(u64).range(1..=64))]
     operations: Option<u64>,
     /// Numbers of faults to leave out, as a failure prints them.

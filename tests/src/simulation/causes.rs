@@ -86,7 +86,7 @@ impl Simulation<'_> {
                 if name.is_some() {
                     let again = told.stopped.is_none() && told.asked.as_ref().is_some_and(|it| now < it.deadline);
                     let again = again && told.is_at_work() && fault.is_transient() && !is_full(&fault.code);
-                    told.rests = attempt.way != Way::Do || (again && failures < PATIENCE as usize);
+                    told.rests = !told.is_over() && (attempt.way != Way::Do || (again && failures < PATIENCE as usize));
                     told.ended = true;
                 }
             }

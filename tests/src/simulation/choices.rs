@@ -33,6 +33,8 @@ pub(super) enum Focus {
     Starts,
     /// While something is undone, or it is looked whether it must be.
     Undos,
+    /// While several wait for space: little of it is there, and much is asked for. Nothing goes wrong here more than anywhere else.
+    Waits,
 }
 
 /// The decisions of one schedule.
@@ -61,6 +63,7 @@ impl Choices {
             2 => Focus::ShortSteps,
             3 => Focus::Starts,
             4 => Focus::Undos,
+            5 => Focus::Waits,
             _ => Focus::Nowhere,
         };
         Choices {

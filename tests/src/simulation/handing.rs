@@ -77,7 +77,9 @@ enum What {
 impl Simulation<'_> {
     /// Chooses all commands and their times.
     pub(super) fn ask_for(&mut self, options: &Options) {
-        let count = options.operations.unwrap_or_else(|| 2 + self.choices.below(At::Plan, 7));
+        let about_waits = self.choices.is_about(Focus::Waits);
+        let least = if about_waits { 6 } else { 2 };
+        let count = options.operations.unwrap_or_else(|| least + self.choices.below(At::Plan, 7));
         let mut at = 0;
         for which in 0..count {
             let mut pick = |n| self.choices.below(At::Plan, n);
@@ -89,6 +91,9 @@ impl Simulation<'_> {
                 // A commit shows what it is worth when somebody stops it, or removes what it made.
                 1 | 2 if about_commits => What::About { operation: a, request: "cancel" },
                 7..11 if about_commits => What::Destroy { made: a },
+                // Other names: none of them is refused since somebody else makes it.
+                3..12 if about_waits => What::Create { from: a, volume: which, wait: true },
+                12..14 if about_waits => What::Destroy { made: a },
                 0..7 => What::Backup { volume: a % 2, full: a % 8 < 2, wait: c },
                 7..12 => What::Create { from: a, volume: b, wait: c },
                 12 => What::Verify { object: a },

@@ -112,6 +112,7 @@ impl Bug {
             Bug::UnlinkForgets => Some(Focus::Commits),
             Bug::IgnoreStartBefore | Bug::Engine(Mutant::DeclinedIsUnstarted) => Some(Focus::ShortSteps),
             Bug::ForgetRefusal | Bug::Engine(Mutant::GoAgainWithoutTime) => Some(Focus::Starts),
+            Bug::Engine(Mutant::LastComesFirst) => Some(Focus::Waits),
             _ => None,
         }
     }

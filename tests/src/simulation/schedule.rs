@@ -3,7 +3,7 @@
 
 use super::{
     broker::Broker,
-    choices::{At, Choices},
+    choices::{At, Choices, Focus},
     closing::Closing,
     engines::Engine,
     handing::Ask,
@@ -199,7 +199,8 @@ impl<'p> Simulation<'p> {
     async fn play(&mut self, options: &Options) -> anyhow::Result<()> {
         longshore_engine::mutant::set(self.bug.and_then(Bug::in_engine));
         // Between one and four of the largest things fit.
-        let [store, pool] = [1, 1].map(|least: u64| least + self.choices.below(At::Plan, 4));
+        let most = if self.choices.is_about(Focus::Waits) { 1 } else { 4 };
+        let [store, pool] = [1, 1].map(|least: u64| least + self.choices.below(At::Plan, most));
         let grace_s = if self.choices.one_in(At::Plan, 2) { SHORT_GRACE_S } else { GRACE_S };
         self.waits_for_late = grace_s == GRACE_S;
         self.place.empty(store * 2_400_000, pool * 2_200_000, grace_s)?;

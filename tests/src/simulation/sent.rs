@@ -38,6 +38,9 @@ impl Simulation<'_> {
             if let Control::Go { attempt, pace: _ } = word
                 && attempt.way == Way::Do
                 && let Some(told) = self.known.told.get_mut(&attempt.operation)
+                // Its report may be in the same commit.
+                && !told.ended
+                && told.sent.as_ref().is_some_and(|(last, _)| *last == attempt)
             {
                 told.running = Some((attempt, worker.clone()));
             }
