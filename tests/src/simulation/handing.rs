@@ -96,7 +96,7 @@ impl Simulation<'_> {
                 12..14 if about_waits => What::Destroy { made: a },
                 0..7 => What::Backup { volume: a % 2, full: a % 8 < 2, wait: c },
                 7..12 => What::Create { from: a, volume: b, wait: c },
-                12 => What::Verify { object: a },
+                12 | 22 => What::Verify { object: a },
                 13 => What::Sweep,
                 14..16 => What::About { operation: a, request: "destroy" },
                 16..19 => What::Destroy { made: a },

@@ -104,7 +104,7 @@ impl Job {
             <object::Probe as Step>::NAME => self.probe(world),
             <object::Unlink as Step>::NAME => self.unlink(world),
             <object::Discard as Step>::NAME => self.discard(world),
-            <object::Verify as Step>::NAME => self.verify(world),
+            <object::Verify as Step>::NAME => self.verify(world, choices),
             <volume::Write as Step>::NAME => self.write(world),
             <volume::Publish as Step>::NAME => self.publish(world),
             <volume::Discard as Step>::NAME => self.discard_drafts(world),
@@ -280,9 +280,12 @@ impl Job {
         }
     }
 
-    fn verify(&mut self, world: &mut World) -> Advanced {
+    fn verify(&mut self, world: &mut World, choices: &mut Choices) -> Advanced {
         let step: object::Verify = read(&self.message.args);
         self.must_read(world, step.object, &step.root)?;
+        if choices.one_in(At::Work, 8) {
+            return failed(code::OBJECT_CORRUPT, "the simulation says that a digest is another one");
+        }
         done(Verified { digest: String::new(), virtual_size: SIZE, extents: 1, packs: 1, fetched: 1 })
     }
 

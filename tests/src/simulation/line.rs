@@ -49,7 +49,7 @@ impl Simulation<'_> {
             let rank = before.waiting.get(id).copied().unwrap_or(newcomer);
             // Backups wait for the store, volumes for the pool.
             let same_place = |other: &Uuid| asked(other).is_some_and(|it| it.kind == asked_for.kind);
-            let ahead = still.iter().filter(|(other, since)| **since < rank && same_place(*other));
+            let ahead = still.iter().filter(|(other, since)| **since < rank && same_place(other));
             wrong.extend(ahead.map(|(other, _)| format!("{id} is granted space, and {other} waits and comes first")));
         }
         self.wrong.extend(wrong);

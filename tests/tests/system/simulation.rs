@@ -29,6 +29,7 @@ const HAPPENS: &[&str] = &[
     "ready sweep-store",
     "failed backup-snapshot",
     "failed create-volume",
+    "failed verify-object",
     "destroyed backup-snapshot",
     "destroyed create-volume",
     "waits",

@@ -7,8 +7,10 @@ use longshore_schema::tables::{history, message_seen, operation, pack, pack_use,
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
 use std::collections::BTreeMap;
 
-/// Schedules that are run: enough for every kind and end of `WEIGHTS`.
+/// Schedules that are run at least, so that something without mishaps is among what they leave.
 const SCHEDULES: u64 = 300;
+/// And at most, when a kind and end of `WEIGHTS` is still missing.
+const MOST: u64 = 10 * SCHEDULES;
 
 /// Of a hundred operations, so many are of that kind and ended like that.
 pub(super) const WEIGHTS: [(&str, &str, usize); 8] = [
@@ -39,7 +41,12 @@ pub(super) async fn collect() -> Result<Vec<Template>> {
     let place = Place::new().await?;
     let options = Options { operations: Some(8), ..Options::default() };
     let mut found = BTreeMap::<(String, String), Template>::new();
-    for seed in 0..SCHEDULES {
+    for seed in 0..MOST {
+        if seed >= SCHEDULES
+            && WEIGHTS.iter().all(|(kind, state, _)| found.contains_key(&((*kind).to_owned(), (*state).to_owned())))
+        {
+            break;
+        }
         run(&place, seed, &options).await.map_err(|failure| anyhow!("schedule {seed}: {}", failure.wrong.join("; ")))?;
         for template in left(place.database().read()).await? {
             let key = (template.operation.kind.clone(), template.operation.state.clone());
