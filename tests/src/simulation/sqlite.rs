@@ -89,7 +89,15 @@ impl Sqlite {
 
     /// Whether a step of an operation waits for room in its queue.
     pub(super) fn waits_to_be_sent(&self, operation: OperationId) -> bool {
-        let sql = "SELECT count(*) FROM step WHERE operation_id = ? AND state = 'sent' AND start_before IS NULL";
+        self.has_step(operation, "SELECT count(*) FROM step WHERE operation_id = ? AND state = 'sent' AND start_before IS NULL")
+    }
+
+    /// Whether it is asked, or is to be asked, if the commit of an operation took effect.
+    pub(super) fn is_probed(&self, operation: OperationId) -> bool {
+        self.has_step(operation, "SELECT count(*) FROM step WHERE operation_id = ? AND way = 'probe'")
+    }
+
+    fn has_step(&self, operation: OperationId, sql: &str) -> bool {
         let open = self.lock();
         let prepared = open.connection.prepare_cached(sql);
         let count = prepared.and_then(|mut it| it.query_row([operation.0.as_bytes().as_slice()], |row| row.get::<_, i64>(0)));
