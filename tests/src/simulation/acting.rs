@@ -112,7 +112,7 @@ impl Simulation<'_> {
         let stopped = it.stop.clone().or_else(|| (self.now >= until).then(lost));
         if let Some(fault) = stopped {
             let here = self.parts_of(worker, hand);
-            self.leave_late(&job, &here);
+            self.leave_late(&job, until, &here);
             return self.ended(worker, hand, Outcome::Fault(fault));
         }
         self.check_alone(worker, hand);

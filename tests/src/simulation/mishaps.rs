@@ -12,8 +12,8 @@ use super::{
 use longshore_schema::wire::Report;
 use std::sync::Arc;
 
-/// Nothing takes effect later than so many milliseconds: a store's grace is longer, as it must be. What a dead operation
-/// leaves against late commits is removed after it.
+/// Nothing takes effect later than so many milliseconds after the end of its lease, or of its handler if that was sooner: a
+/// store's grace is longer, as it must be. What a dead operation leaves against late commits is removed after it.
 const LATEST_MS: u64 = 110_000;
 
 impl Simulation<'_> {
@@ -69,9 +69,10 @@ impl Simulation<'_> {
         self.link_lost(worker);
     }
 
-    /// What a stopped handler had begun may still take effect, much later.
-    pub(super) fn leave_late(&mut self, job: &Job, here: &[Focus]) {
-        if !self.waits_for_late {
+    /// What a stopped handler had begun, at the latest at the end of its lease, may still take effect, much later.
+    pub(super) fn leave_late(&mut self, job: &Job, until: i64, here: &[Focus]) {
+        let latest = until.min(self.now) + 1_000 * LATEST_MS.cast_signed() - self.now;
+        if !self.waits_for_late || latest <= 0 {
             return;
         }
         if let Some(fault) = self.choices.fault_at(here, "late effect", 4) {
@@ -80,7 +81,7 @@ impl Simulation<'_> {
             late.late = true;
             let longest = if self.choices.one_in(At::Delay, 2) { 20_000 } else { LATEST_MS };
             let delay = 1_000 * self.choices.below(At::Delay, longest) as i64;
-            self.after(delay, Happening::Late(Box::new(late)));
+            self.after(delay.min(latest), Happening::Late(Box::new(late)));
         }
     }
 
@@ -118,7 +119,7 @@ impl Simulation<'_> {
         it.sent.clear();
         for hand in std::mem::take(&mut it.hands).into_values() {
             if hand.phase == Phase::Running {
-                self.leave_late(&hand.job, &parts(&hand));
+                self.leave_late(&hand.job, hand.until, &parts(&hand));
             }
             if !hand.settled {
                 self.soon(Happening::Step(hand.message, true, hand.expires));
