@@ -6,19 +6,6 @@ use super::{
 };
 use longshore_schema::tables::{hold, operation};
 
-fn asked(message_id: &str, kind: &str, body: Value) -> Item {
-    Item::Command(Arc::new(Command {
-        kind: kind.into(),
-        message_id: message_id.into(),
-        user: "local".into(),
-        tenant: None,
-        reply_to: None,
-        correlation_id: None,
-        priority: 0,
-        body,
-    }))
-}
-
 async fn row(journal: &Journal, attempt: Attempt) -> operation::Model {
     operation::Entity::find_by_id(attempt.operation.0).one(journal.database.read()).await.unwrap().unwrap()
 }
@@ -33,7 +20,7 @@ async fn who_ends_and_who_begins_can_hold_the_same_object_in_one_batch() {
     let write = journal.command("m2", "create-volume", made("a.raw")).await.unwrap();
     let publish = sent(&journal.write(vec![done(write, json!({}))]).await).pop().unwrap();
     let discard = sent(&journal.write(vec![done(publish, json!({}))]).await).pop().unwrap();
-    let both = vec![done(discard, json!(null)), asked("m3", "create-volume", made("b.raw"))];
+    let both = vec![done(discard, json!(null)), command("m3", "create-volume", made("b.raw"))];
     let next = sent(&journal.write(both).await).pop().unwrap();
     assert_eq!(row(&journal, discard).await.state, "ready");
     let holds = hold::Entity::find().all(journal.database.read()).await.unwrap();
@@ -47,7 +34,7 @@ async fn a_backup_that_comes_in_the_batch_in_which_the_last_one_becomes_ready_ha
     journal.write(vec![announced()]).await;
     let (base, committed) = before_commit(&journal, "m1").await;
     let body = json!({"zone": "z1", "store": "main", "pool": "fast", "volume": "disk.raw"});
-    let measure = sent(&journal.write(vec![committed, asked("m2", "backup-snapshot", body)]).await).pop().unwrap();
+    let measure = sent(&journal.write(vec![committed, command("m2", "backup-snapshot", body)]).await).pop().unwrap();
     assert_eq!(row(&journal, measure).await.plan["uses"], json!([base.operation]));
     assert_eq!((row(&journal, base).await.state.as_str(), row(&journal, base).await.holders), ("ready", 1));
 }
