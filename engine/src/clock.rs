@@ -12,6 +12,7 @@ use crate::{
     machine::{Event, StepState},
     mutant::{self, Mutant},
     operation::{Operation as _, sweep_store::SweepStore},
+    packs,
     plan::{Plan, Work},
 };
 use futures::future::join_all;
@@ -23,7 +24,11 @@ use longshore_schema::{
     wire::names,
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How many due things of a kind are handled in one tick.
@@ -145,14 +150,35 @@ async fn queues(database: &Database) -> anyhow::Result<Vec<Item>> {
     Ok(names.into_iter().map(Item::Refill).collect())
 }
 
-/// Stores in which packs are due to be removed get a sweep, one for each period.
+/// Stores in which packs are due to be removed get a sweep, one for each period; those in which something may remain of abandoned
+/// operations one for each grace.
 async fn sweeps(database: &Database, now: Timestamp, config: Config) -> anyhow::Result<Vec<Item>> {
-    let places: Vec<i32> = due::sweeps(now).into_tuple().all(database.read()).await?;
-    let stores = place::Entity::find().filter(place::Column::Id.is_in(places)).all(database.read()).await?;
-    let period = now.0 / (i64::from(config.sweep_every_s.max(1)) * 1_000_000);
-    let sweep = |store: place::Model| Command {
+    let dying: Vec<i32> = due::sweeps(now).into_tuple().all(database.read()).await?;
+    let remains: BTreeMap<i32, i64> = due::remains().into_tuple::<(i32, i64)>().all(database.read()).await?.into_iter().collect();
+    let places = dying.iter().chain(remains.keys()).copied();
+    let places = place::Entity::find().filter(place::Column::Id.is_in(places)).filter(place::Column::Role.eq("store"));
+    let mut items = vec![];
+    for store in places.all(database.read()).await? {
+        let every_s = u64::from(config.sweep_every_s.max(1));
+        let grace_s = packs::grace_s(&store).max(every_s);
+        if dying.contains(&store.id) {
+            items.push(sweep(&store, &period(now, every_s).to_string()));
+        } else if remains.get(&store.id).is_some_and(|at| Timestamp(*at).plus_s(packs::grace_s(&store)) <= now) {
+            items.push(sweep(&store, &format!("remains/{}", period(now, grace_s))));
+        }
+    }
+    Ok(items)
+}
+
+/// The number of the period of so many seconds in which a time is.
+fn period(at: Timestamp, length_s: u64) -> i64 {
+    at.0 / i64::try_from(length_s).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+}
+
+/// A sweep of a store. Engines that find the same agree on the message id: one sweep.
+fn sweep(store: &place::Model, period: &str) -> Item {
+    Item::Command(Arc::new(Command {
         kind: SweepStore::KIND.to_owned(),
-        // Engines that find the same agree on the message id: one sweep.
         message_id: format!("sweep/{}/{period}", store.name),
         user: names::ENGINE_USER.to_owned(),
         tenant: None,
@@ -160,8 +186,7 @@ async fn sweeps(database: &Database, now: Timestamp, config: Config) -> anyhow::
         correlation_id: None,
         priority: 0,
         body: serde_json::json!({"store": store.name}),
-    };
-    Ok(stores.into_iter().map(|store| Item::Command(Arc::new(sweep(store)))).collect())
+    }))
 }
 
 /// How many messages wait to be sent, and since when: for metrics.

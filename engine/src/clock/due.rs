@@ -4,7 +4,7 @@
 use super::LIMIT;
 use crate::mutant::{self, Mutant};
 use longshore_schema::{
-    tables::{operation, pack, step},
+    tables::{operation, pack, remains, step},
     time::Timestamp,
 };
 use sea_orm::{
@@ -69,6 +69,15 @@ pub fn sweeps(now: Timestamp) -> Select<pack::Entity> {
         .distinct()
 }
 
+/// Of each place in which something may remain of abandoned operations: since when.
+pub fn remains() -> Select<remains::Entity> {
+    remains::Entity::find()
+        .select_only()
+        .column(remains::Column::PlaceId)
+        .column_as(remains::Column::At.min(), "at")
+        .group_by(remains::Column::PlaceId)
+}
+
 /// All of them with their names, for whoever looks at their plans.
 pub fn statements(backend: DatabaseBackend, now: Timestamp) -> Vec<(&'static str, Statement)> {
     vec![
@@ -78,5 +87,6 @@ pub fn statements(backend: DatabaseBackend, now: Timestamp) -> Vec<(&'static str
         ("waiting places", waiting_places().build(backend)),
         ("queues", queues().build(backend)),
         ("sweeps", sweeps(now).build(backend)),
+        ("remains", remains().build(backend)),
     ]
 }

@@ -94,6 +94,11 @@ impl Operation {
         if self.state == State::Ready && mutant::is(Mutant::AbandonWhatIsReady) {
             self.state = State::Destroying(End::Destroyed);
         }
+        // A probe doesn't give up by itself either, whatever became of the host or the store.
+        if self.state == State::Copying && self.is_probed() {
+            self.state = State::Destroying(End::Failed);
+            self.stop = None;
+        }
         if !matches!(self.state, State::Destroying(_)) {
             return Err(Ignored::NoEffect);
         }

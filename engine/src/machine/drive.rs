@@ -40,6 +40,11 @@ impl Operation {
         }
     }
 
+    /// Whether it is asked, or asked again after a pause, if the commit took effect.
+    pub(super) fn is_probed(&self) -> bool {
+        self.steps.iter().any(|it| it.state.way() == Some(Way::Probe))
+    }
+
     pub(super) fn send(&mut self, seq: usize, way: Way, effects: &mut Vec<Effect>) {
         let track = &mut self.steps[seq];
         track.n += 1;

@@ -322,6 +322,33 @@ fn an_undo_does_not_give_up_and_asks_for_attention() {
     assert_eq!(operation.abandoned(), [1]);
 }
 
+/// Its host burned, or its store was deleted, after the commit was sent: only somebody who knows that can end it.
+#[test]
+fn who_can_never_be_told_whether_the_commit_took_effect_can_abandon_it() {
+    let gone = || Outcome::Fault(Fault::permanent(code::STORE_MISSING, "the bucket is gone"));
+    let mut operation = committing();
+    let abandon = Event::AbandonRequested { reason: "the bucket was deleted".into() };
+    assert_eq!(transition(&mut operation.clone(), &abandon), Err(Ignored::NoEffect), "it is being committed");
+    let failed = report(&operation, gone());
+    transition(&mut operation, &failed).unwrap();
+    transition(&mut operation, &Event::CancelRequested).unwrap();
+    let resting = {
+        let mut resting = operation.clone();
+        let failed = report(&resting, gone());
+        transition(&mut resting, &failed).unwrap();
+        resting
+    };
+    for mut operation in [operation, resting] {
+        let probe = operation.current();
+        let effects = transition(&mut operation, &abandon).unwrap();
+        assert_eq!(operation.state, State::Failed);
+        assert_eq!(operation.fault, Some(Fault::permanent(code::ABANDONED, "the bucket was deleted")));
+        assert!(effects.contains(&Effect::Release { remains: vec![2, 3] }), "{effects:?}");
+        assert!(probe.is_none_or(|it| effects.contains(&Effect::Abort(it))), "{effects:?}");
+        assert_eq!(transition(&mut operation, &abandon), Err(Ignored::NoEffect));
+    }
+}
+
 #[test]
 fn an_undo_that_nobody_starts_asks_for_attention_until_somebody_does() {
     let mut operation = started(volume());

@@ -7,7 +7,7 @@ use super::{
     schedule::Simulation,
 };
 use longshore_engine::command::Command;
-use longshore_schema::{fault::code, ids::OperationId, wire::Reply};
+use longshore_schema::{fault::code, ids::OperationId, step::Step, steps::object, wire::Reply};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -120,7 +120,10 @@ impl Simulation<'_> {
             ("cancel", false) => {
                 (code == code::CANCEL_TOO_LATE && (told.was("ready") || told.may_be_committed), "it isn't too late")
             }
-            ("abandon", true) => (told.was("destroying"), "nothing of it was being undone"),
+            ("abandon", true) => {
+                let may_be_probed = told.was("copying") && told.succeeded.contains(<object::Copy as Step>::NAME);
+                (told.was("destroying") || may_be_probed, "nothing of it was being undone or probed")
+            }
             ("abandon", false) => (code == code::OPERATION_WRONG_STATE && !told.was_only("destroying"), "it is being undone"),
             // What follows from it is checked with what was sent.
             (_, true) => return None,

@@ -54,3 +54,22 @@ async fn the_sweep_that_finds_nothing_of_an_abandoned_operation_gives_back_what_
     left.sort_unstable();
     assert_eq!((left, store(&journal).await.used), (vec![there.0, young.0], 2000));
 }
+
+async fn sweeps(journal: &Journal) -> Vec<String> {
+    let items = crate::clock::due(&journal.database, Config::default(), true).await.unwrap();
+    let sweeps = items.into_iter().filter_map(|it| match it {
+        Item::Command(command) if command.kind == "sweep-store" => Some(command.message_id.clone()),
+        _ => None,
+    });
+    sweeps.collect()
+}
+
+#[tokio::test]
+async fn what_an_abandoned_operation_may_have_left_gets_a_sweep_although_no_pack_is_to_go() {
+    let journal = Journal::at(Config::default(), SITE).await;
+    abandoned(&journal, i64::MAX).await;
+    assert_eq!(sweeps(&journal).await, Vec::<String>::new(), "its grace isn't over");
+    abandoned(&journal, 1).await;
+    let first = sweeps(&journal).await;
+    assert!(first.len() == 1 && first[0].starts_with("sweep/main/remains/"), "{first:?}");
+}
