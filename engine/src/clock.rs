@@ -154,7 +154,8 @@ async fn queues(database: &Database) -> anyhow::Result<Vec<Item>> {
 /// operations one for each grace.
 async fn sweeps(database: &Database, now: Timestamp, config: Config) -> anyhow::Result<Vec<Item>> {
     let dying: Vec<i32> = due::sweeps(now).into_tuple().all(database.read()).await?;
-    let remains: BTreeMap<i32, i64> = due::remains().into_tuple::<(i32, i64)>().all(database.read()).await?.into_iter().collect();
+    let remains = due::remains().into_model::<due::Remaining>().all(database.read()).await?;
+    let remains: BTreeMap<i32, i64> = remains.into_iter().map(|it| (it.place_id, it.at)).collect();
     let places = dying.iter().chain(remains.keys()).copied();
     let places = place::Entity::find().filter(place::Column::Id.is_in(places)).filter(place::Column::Role.eq("store"));
     let mut items = vec![];

@@ -5,7 +5,7 @@ use crate::{
     database::Failed,
     journal::{
         rows::state_name,
-        unit::{Standing, Unit},
+        unit::{SeenKey, Standing, Unit},
     },
     machine::{Event, Operation, State},
     mutant::{self, Mutant},
@@ -29,7 +29,7 @@ use serde_json::Value;
 pub struct Command {
     /// The routing key.
     pub kind: String,
-    /// With the user, the idempotency key.
+    /// With the user and the tenant, as they are in the message, the idempotency key.
     pub message_id: String,
     /// The broker's user, checked by the broker; [`names::LOCAL_USER`] over the unix socket;
     /// [`names::ENGINE_USER`] for what the engine asks itself.
@@ -48,13 +48,14 @@ pub struct Command {
 
 /// Looks up together which commands of a batch were answered before.
 pub async fn load(unit: &mut Unit<'_>, commands: &[&Command]) -> Result<(), Failed> {
-    let mut keys = vec![];
-    for command in commands {
-        if let Ok(tenant) = tenant_of(unit, command).await? {
-            keys.push((tenant, command.user.clone(), command.message_id.clone()));
-        }
+    unit.look_up(commands.iter().map(|it| it.key()).collect()).await
+}
+
+impl Command {
+    /// What tells messages apart: nothing that the site says, so that a message means the same whatever becomes of the site.
+    fn key(&self) -> SeenKey {
+        (self.tenant.clone().unwrap_or_default(), self.user.clone(), self.message_id.clone())
     }
-    unit.look_up(keys).await
 }
 
 /// Absorbs one command: the same message gets the same answer for ever. Only who may not ask is judged anew each time, as the
@@ -66,7 +67,7 @@ pub async fn absorb(unit: &mut Unit<'_>, command: &Command) -> Result<Reply, Fai
         Ok(tenant) => tenant,
         Err(fault) => return Ok(answer(unit, command, refused(fault))),
     };
-    let key = (tenant.clone(), command.user.clone(), command.message_id.clone());
+    let key = command.key();
     if let Some(seen) = unit.seen.get(&key).cloned().flatten() {
         if mutant::is(Mutant::DoCommandsAgain) {
             message_seen::Entity::delete_by_id(key.clone()).exec(unit.tx()).await?;
@@ -86,14 +87,9 @@ pub async fn absorb(unit: &mut Unit<'_>, command: &Command) -> Result<Reply, Fai
         None => accept(unit, command, &tenant).await?,
     };
     let reply = done.unwrap_or_else(refused);
-    let seen = message_seen::Model {
-        tenant,
-        user_name: command.user.clone(),
-        message_id: command.message_id.clone(),
-        digest,
-        reply: serde_json::to_value(&reply)?,
-        at: unit.now().0,
-    };
+    let (tenant, user_name, message_id) = key.clone();
+    let seen =
+        message_seen::Model { tenant, user_name, message_id, digest, reply: serde_json::to_value(&reply)?, at: unit.now().0 };
     unit.answered(key, seen);
     Ok(answer(unit, command, reply))
 }

@@ -30,6 +30,8 @@ struct Entry {
     promised: i64,
     /// Whether the limits have to be checked again when the row is written.
     granted: bool,
+    /// Whether something was given back, also if somebody else got it since.
+    freed: bool,
 }
 
 /// Bytes of a place that may be booked.
@@ -84,14 +86,14 @@ impl Ledger {
         Ok(Err(Shortage::new(&entry.row, left, bytes, ahead)))
     }
 
-    /// Whether `bytes` would fit now.
-    pub async fn fits(&mut self, tx: &Transaction, place: &str, bytes: i64) -> Result<bool, Failed> {
-        Ok(self.entry(tx, place).await?.left() >= bytes)
+    /// Bytes of a place that could be granted now.
+    pub async fn left(&mut self, tx: &Transaction, place: &str) -> Result<i64, Failed> {
+        Ok(self.entry(tx, place).await?.left())
     }
 
-    /// Whether a place could hold `bytes` if nothing else were in it.
-    pub async fn could_fit(&mut self, tx: &Transaction, place: &str, bytes: i64) -> Result<bool, Failed> {
-        Ok(limit(&self.entry(tx, place).await?.row) >= bytes)
+    /// Bytes that a place could hold if nothing else were in it.
+    pub async fn limit(&mut self, tx: &Transaction, place: &str) -> Result<i64, Failed> {
+        Ok(limit(&self.entry(tx, place).await?.row))
     }
 
     /// Moves or gives back: adds to what is reserved, used and promised; sums may only go down or stay.
@@ -114,13 +116,13 @@ impl Ledger {
         entry.reserved += reserved;
         entry.used += used;
         entry.promised += promised;
+        entry.freed |= reserved + used < 0 || promised < 0;
         Ok(())
     }
 
     /// Places where space was given back.
-    pub fn freed(&self) -> Vec<String> {
-        let freed = self.places.values().filter(|it| it.reserved + it.used < 0);
-        freed.map(|it| it.row.name.clone()).collect()
+    pub fn freed(&self) -> BTreeSet<String> {
+        self.places.values().filter(|it| it.freed).map(|it| it.row.name.clone()).collect()
     }
 
     /// Writes every changed place once.
@@ -154,7 +156,7 @@ impl Ledger {
         if !self.places.contains_key(name) {
             let row = place::Entity::find().filter(place::Column::Name.eq(name)).one(tx).await?;
             let row = row.ok_or_else(|| Failed::Internal(anyhow::anyhow!("place {name} is gone")))?;
-            self.places.insert(name.to_owned(), Entry { row, reserved: 0, used: 0, promised: 0, granted: false });
+            self.places.insert(name.to_owned(), Entry { row, reserved: 0, used: 0, promised: 0, granted: false, freed: false });
         }
         self.places.get_mut(name).ok_or_else(|| Failed::Internal(anyhow::anyhow!("place {name} is gone")))
     }
@@ -197,6 +199,17 @@ pub struct Waiting {
     pub id: uuid::Uuid,
     /// How many bytes it waits for.
     pub waiting_bytes: i64,
+    /// Its priority.
+    pub priority: i16,
+    /// Since when it waits, microseconds.
+    pub waiting_since: Option<i64>,
+}
+
+impl Waiting {
+    /// What those who wait are ordered by: who comes first has the least. All age alike, so that it is the same at any moment.
+    pub fn order(&self) -> (i64, uuid::Uuid) {
+        (rank(-self.priority, 0, self.waiting_since.unwrap_or(0)), self.id)
+    }
 }
 
 /// How many that wait are tried in one transaction. The clock asks again soon for those behind them.
@@ -206,16 +219,17 @@ pub const MOST_TRIED: u64 = 256;
 pub async fn waiting(db: &impl ConnectionTrait, place: &str, now: i64) -> Result<Vec<Waiting>, Failed> {
     let waiting = operation::Entity::find()
         .select_only()
-        .columns([operation::Column::Id, operation::Column::WaitingBytes])
+        .columns([
+            operation::Column::Id,
+            operation::Column::WaitingBytes,
+            operation::Column::Priority,
+            operation::Column::WaitingSince,
+        ])
         .filter(operation::Column::WaitingPlace.eq(place))
         .order_by_desc(rank_at(now))
         .order_by_asc(operation::Column::Id)
         .limit(MOST_TRIED);
-    let mut waiting: Vec<Waiting> = waiting.into_model().all(db).await?;
-    if mutant::is(Mutant::LastComesFirst) {
-        waiting.reverse();
-    }
-    Ok(waiting)
+    Ok(waiting.into_model().all(db).await?)
 }
 
 /// Who waits for one of these places, by place, who comes first first: what is needed to say how many wait before one.

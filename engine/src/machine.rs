@@ -308,7 +308,14 @@ impl Operation {
             self.steps[seq].state = if attempt.n > 1 { StepState::Faulted } else { StepState::Planned };
             self.backward(effects);
         } else if way == Way::Do && self.stop.is_some() {
-            self.send(seq, Way::Probe, effects);
+            match self.stop.take_if(|_| attempt.n == 1) {
+                // The first attempt to commit: none took effect.
+                Some(fault) => {
+                    self.steps[seq].state = StepState::Planned;
+                    self.turn_back(fault, effects);
+                }
+                None => self.send(seq, Way::Probe, effects),
+            }
         } else if way == Way::Do {
             self.pause(seq, way, 0, effects);
         } else {

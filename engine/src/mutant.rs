@@ -44,6 +44,8 @@ pub enum Mutant {
     IgnoreCancels,
     /// Deadlines pass.
     IgnoreDeadlines,
+    /// Queues of the broker take whatever comes.
+    IgnoreDepths,
     /// `destroy` is answered, and nothing else happens.
     IgnoreDestroys,
     /// `retry` is answered, and nothing else happens.
@@ -54,6 +56,8 @@ pub enum Mutant {
     KeepFailedPacks,
     /// A command that is refused leaves an operation.
     KeepRefused,
+    /// What was booked for an abandoned operation stays so, also when nothing of it is left.
+    KeepRemains,
     /// Of those who wait, whoever should be the last is the first.
     LastComesFirst,
     /// A renewal is answered, and the lease ends when it would have ended without.
@@ -70,6 +74,8 @@ pub enum Mutant {
     NoPatience,
     /// Nothing is ever swept.
     NoSweeps,
+    /// Who is asked whether a commit took effect can't be given up.
+    ProbeForEver,
     /// Whatever is asked of an operation, its state is wrong.
     RefuseRequests,
     /// A claim that somebody has is given to another one.

@@ -8,8 +8,8 @@ use longshore_schema::{
     time::Timestamp,
 };
 use sea_orm::{
-    ColumnTrait, DatabaseBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Statement,
-    sea_query::Expr,
+    ColumnTrait, DatabaseBackend, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+    Statement, sea_query::Expr,
 };
 
 /// Steps with something to do: a retry whose pause is over, an attempt whose start, bound or lease is.
@@ -67,6 +67,15 @@ pub fn sweeps(now: Timestamp) -> Select<pack::Entity> {
         .filter(Expr::cust(pack::DYING))
         .filter(pack::Column::NotBefore.lt(now.0))
         .distinct()
+}
+
+/// Since when something may remain in a place.
+#[derive(Debug, FromQueryResult)]
+pub struct Remaining {
+    /// The place's row.
+    pub place_id: i32,
+    /// When the first was abandoned, microseconds.
+    pub at: i64,
 }
 
 /// Of each place in which something may remain of abandoned operations: since when.

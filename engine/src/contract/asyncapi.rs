@@ -43,7 +43,7 @@ fn channels() -> Value {
     json!({
         "commands": exchange(names::COMMANDS, "topic", "{kind}", &commands,
             json!({"kind": {"description": "The command's kind.", "enum": kinds()}}),
-            "Commands. A message id is required, 1 to 128 characters: with the broker's user it is the idempotency key."),
+            "Commands. A message id is required, 1 to 128 characters: with the broker's user, and the header `tenant` if there is one, it is the idempotency key."),
         "commandQueue": queue(names::COMMANDS, &commands, "What engines consume: bound to the exchange of the same name with `#`."),
         "replies": {
             "address": null,

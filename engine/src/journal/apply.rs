@@ -83,6 +83,9 @@ impl Unit<'_> {
         };
         entry.digest = history::digest(&loaded.row.digest, &entry)?;
         loaded.row.digest.clone_from(&entry.digest);
+        if loaded.operation.waiting_for != before.waiting_for && !matches!(event, Event::Performed { .. }) {
+            self.left_line.extend(before.waiting_for.clone());
+        }
         loaded.settle_deliveries(&before);
         let still = loaded.queued();
         for (seq, n, queue) in &queued {

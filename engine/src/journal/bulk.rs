@@ -37,7 +37,7 @@ pub(super) struct Changed {
     pub(super) now: Option<Timestamp>,
 }
 
-/// Which of these commands (tenant, user, message id) were answered before.
+/// Which of these commands (tenant that it names, user, message id) were answered before.
 pub(super) async fn seen(tx: &Transaction, keys: &[SeenKey]) -> Result<Vec<message_seen::Model>, Failed> {
     let backend = tx.get_database_backend();
     let statements = match backend {

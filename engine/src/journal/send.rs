@@ -157,10 +157,11 @@ impl Unit<'_> {
         let just_came = ready.iter().any(|(id, _)| self.operations[id].known == Known::New);
         let missing = if just_came { free } else { free.saturating_sub(ready.len()) };
         if may_wait && missing > 0 {
-            let found = self.backlog(name, missing, &ready).await?;
-            if found.len() < missing {
-                self.memory.waited_for_by_none.insert(name.to_owned());
-            }
+            let (found, all) = self.backlog(name, missing, &ready).await?;
+            match all {
+                true => self.memory.waited_for_by_none.insert(name.to_owned()),
+                false => self.memory.waited_for_by_none.remove(name),
+            };
             ready.extend(found);
         }
         if ready.len() > free {
@@ -173,6 +174,9 @@ impl Unit<'_> {
 
     /// How many unstarted steps a queue may hold, now that some left it (`left` is negative then).
     fn depth(&mut self, name: &str, left: i32) -> i32 {
+        if mutant::is(Mutant::IgnoreDepths) {
+            return 1000;
+        }
         if left < 0 {
             let outflow = self.memory.outflows.entry(name.to_owned()).or_insert_with(|| Outflow::new(self.now));
             outflow.count(self.now, i64::from(-left));
@@ -203,20 +207,22 @@ impl Unit<'_> {
         Ok(0)
     }
 
-    /// Steps that wait in the database for room in a queue.
+    /// Steps that wait in the database for room in a queue, and whether there are no more.
     async fn backlog(
         &mut self,
         queue: &str,
         limit: usize,
         known: &[(OperationId, usize)],
-    ) -> Result<Vec<(OperationId, usize)>, Failed> {
+    ) -> Result<(Vec<(OperationId, usize)>, bool), Failed> {
+        let most = limit + known.len();
         let rows = step::Entity::find()
             .filter(step::Column::Queue.eq(queue))
             .filter(Expr::cust(step::UNSENT))
             .order_by_desc(step::Column::Priority)
             .order_by_asc(step::Column::OperationId)
-            .limit((limit + known.len()) as u64);
+            .limit(most as u64);
         let rows = rows.all(self.tx).await?;
+        let all = rows.len() < most;
         self.load_waiting(&rows).await?;
         let mut found = vec![];
         for row in rows {
@@ -228,7 +234,8 @@ impl Unit<'_> {
                 found.push((id, seq));
             }
         }
-        Ok(found)
+        let all = all && found.len() < limit;
+        Ok((found, all))
     }
 
     /// Fills one queue from what waits in the database: the clock's backstop.

@@ -45,6 +45,8 @@ pub struct Unit<'t> {
     pub(super) unsent: BTreeSet<(OperationId, usize)>,
     /// Queues that are filled from the database even if nothing left them.
     pub(super) refilled: BTreeSet<String>,
+    /// Places for whose space somebody waited who doesn't any more, without having got it.
+    pub(super) left_line: BTreeSet<String>,
     /// Events that follow from events.
     pub(super) next: VecDeque<(OperationId, Event)>,
     /// Zones and workers, read once.
@@ -75,7 +77,7 @@ pub(crate) enum Standing {
     Goes,
 }
 
-/// Tenant, user and message id.
+/// The tenant that a message names, its user and its id.
 pub(crate) type SeenKey = (String, String, String);
 
 impl<'t> Unit<'t> {
@@ -94,6 +96,7 @@ impl<'t> Unit<'t> {
             queues: BTreeMap::new(),
             unsent: BTreeSet::new(),
             refilled: BTreeSet::new(),
+            left_line: BTreeSet::new(),
             next: VecDeque::new(),
             surroundings: None,
             has_users: None,

@@ -95,7 +95,7 @@ impl Operation {
             self.state = State::Destroying(End::Destroyed);
         }
         // A probe doesn't give up by itself either, whatever became of the host or the store.
-        if self.state == State::Copying && self.is_probed() {
+        if self.state == State::Copying && self.is_probed() && !mutant::is(Mutant::ProbeForEver) {
             self.state = State::Destroying(End::Failed);
             self.stop = None;
         }

@@ -267,6 +267,33 @@ fn after_a_cancel_during_the_commit_the_probe_decides() {
     }
 }
 
+/// Found by the simulation (seed 120603): past its deadline an operation hung on the store, although its commit had never been sent.
+#[test]
+fn a_commit_of_which_no_attempt_ever_began_needs_no_probe() {
+    let stops = [Event::CancelRequested, Event::DeadlinePassed, Event::DestroyRequested { held: false }];
+    for (stop, again) in stops.into_iter().flat_map(|it| [(it.clone(), false), (it, true)]) {
+        let mut operation = committing();
+        if again {
+            let failed = report(&operation, Outcome::Fault(Fault::transient(code::STORE_UNAVAILABLE, "503")));
+            let effects = transition(&mut operation, &failed).unwrap();
+            let [Effect::Pause { attempt, .. }] = effects[..] else { panic!("{effects:?}") };
+            transition(&mut operation, &Event::TimerFired { attempt }).unwrap();
+        }
+        let commit = operation.current().unwrap();
+        let effects = transition(&mut operation, &stop).unwrap();
+        assert_eq!(effects, [Effect::Abort(commit)]);
+        transition(&mut operation, &Event::Unstarted { attempt: commit }).unwrap();
+        let next = operation.current().unwrap();
+        match again {
+            true => assert_eq!((operation.state, next.seq, next.way), (State::Copying, 3, Way::Probe), "an earlier one may have"),
+            false => {
+                assert_eq!((operation.state, next.seq, next.way), (State::Destroying(End::Failed), 2, Way::Undo), "{stop:?}");
+                assert!(operation.fault.is_some() && operation.stop.is_none());
+            }
+        }
+    }
+}
+
 #[test]
 fn past_the_point_of_no_return_a_cancel_is_too_late_and_a_destroy_is_recorded() {
     let mut operation = committing();

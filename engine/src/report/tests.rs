@@ -13,15 +13,16 @@ use crate::{
     command::Command,
     config::Config,
     database::Database,
-    journal::{self, Item, Written, memory::Memory},
+    journal::{self, Absorbed, Item, Written, memory::Memory},
     site,
 };
 use futures::FutureExt;
 use longshore_schema::{
+    ids::OperationId,
     site::Site,
     step::{Attempt, StepMessage},
     tables::step,
-    wire::{Control, Report, Running, names},
+    wire::{Control, Reply, Report, Running, names},
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 use serde_json::{Value, json};
@@ -66,6 +67,15 @@ impl Journal {
     async fn step(&self, attempt: Attempt) -> step::Model {
         let id = (attempt.operation.0, i16::try_from(attempt.seq).unwrap());
         step::Entity::find_by_id(id).one(self.database.read()).await.unwrap().unwrap()
+    }
+
+    /// The attempt of an operation that is out.
+    async fn current(&self, operation: OperationId) -> Attempt {
+        let steps = step::Entity::find().filter(step::Column::OperationId.eq(operation.0));
+        let steps = steps.filter(step::Column::State.is_in(["sent", "running"])).all(self.database.read()).await.unwrap();
+        let [step] = &steps[..] else { panic!("{steps:?}") };
+        let (seq, n) = (u16::try_from(step.seq).unwrap(), u32::try_from(step.attempt).unwrap());
+        Attempt { operation, seq, n, way: serde_json::from_value(json!(step.way)).unwrap() }
     }
 
     /// Submits an operation; the attempt of its first step, if that is sent at once.
@@ -167,6 +177,24 @@ async fn a_start_that_is_announced_again_counts_its_lease_from_now_and_keeps_its
     let after = journal.step(attempt).await;
     assert!(after.due_at > Some(1), "{after:?}");
     assert_eq!((after.done_bytes, after.total_bytes), (7, Some(9)));
+}
+
+/// A control plane sends a message again whose answer it didn't get; meanwhile the site got its first user.
+#[tokio::test]
+async fn the_same_message_has_the_same_answer_also_when_the_site_says_since_for_whom_its_user_acts() {
+    let journal = Journal::new().await;
+    let Item::Command(asked) = command("m1", "idle", json!({"zone": "z1"})) else { unreachable!() };
+    let asked = Item::Command(Arc::new(Command { user: "cloud".into(), ..(*asked).clone() }));
+    let answer = |mut written: Written| match written.absorbed.remove(0) {
+        Absorbed::Replied(reply) => *reply,
+        Absorbed::Done => panic!("no answer"),
+    };
+    let first = answer(journal.write(vec![asked.clone()]).await);
+    assert!(first.accepted && !first.duplicate, "{first:?}");
+    let wanted = "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n[[user]]\nname = \"cloud\"\ntenants = [\"red\"]\n";
+    let known = site::read(journal.database.read()).await.unwrap();
+    site::apply(&journal.database, &known, &Site::parse(wanted).unwrap()).await.unwrap().unwrap();
+    assert_eq!(answer(journal.write(vec![asked]).await), Reply { duplicate: true, ..first });
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ pub(super) const REQUEST: Request = Request {
         Some(reason) if !reason.is_empty() => Ok(Event::AbandonRequested { reason: reason.to_owned() }),
         _ => Err(Fault::permanent(code::COMMAND_MALFORMED, "body of abandon: `reason` says why, for those who read the history")),
     },
-    ignored: |operation, _| Err(wrong_state(operation, "only an undo can be abandoned, or the question whether its commit took effect")),
+    ignored: |operation, _| {
+        Err(wrong_state(operation, "only an undo can be abandoned, or the question whether its commit took effect"))
+    },
     unheard: Mutant::IgnoreAbandons,
 };

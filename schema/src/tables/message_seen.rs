@@ -6,7 +6,7 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "message_seen")]
 pub struct Model {
-    /// Tenant.
+    /// The tenant that the message names; empty if it names none.
     #[sea_orm(primary_key, auto_increment = false)]
     pub tenant: String,
     /// User name.

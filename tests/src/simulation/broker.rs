@@ -105,6 +105,7 @@ impl Simulation<'_> {
     pub(super) fn wipe(&mut self, fault: u32) {
         self.say(|| format!("fault {fault}: the broker loses everything"));
         self.broker.wipes += 1;
+        self.known.count("wipe");
         // An event that the broker had confirmed is lost with it: nobody promised more.
         let had = self.happenings.values().filter_map(|it| if let Happening::Event(id) = it { Some(id.clone()) } else { None });
         self.known.announced.extend(had);

@@ -4,25 +4,27 @@
 use super::{
     rules::{self, Ahead},
     schedule::{Happening, Simulation},
-    setup::GRACE_S,
+    setup::{GRACE_S, SHORT_GRACE_S},
 };
-use longshore_engine::journal::history;
+use longshore_engine::journal::{Item, history};
 use longshore_schema::{ids::OperationId, tables};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use std::collections::BTreeMap;
 
 /// Microseconds until a tick that may find room.
 const WAIT_US: i64 = 120_000_000;
+/// Operations of which something may remain in the store, and since when.
+const REMAINS: &str = "SELECT r.operation_id, r.at FROM remains r JOIN place p ON p.id = r.place_id WHERE p.role = 'store'";
 /// Microseconds until a tick that finds what nothing else says when to look for.
 const BACKSTOP_US: i64 = 2_000_000;
 
 impl Simulation<'_> {
     /// After every commit.
-    pub(super) fn check_commit(&mut self) {
+    pub(super) fn check_commit(&mut self, items: &[Item]) {
         let (wrong, ahead) = rules::after_commit(&self.place.sqlite);
         self.wrong.extend(wrong);
-        self.check_booked();
-        self.check_depths();
+        self.check_booked(items);
+        self.check_depths(items);
         self.check_deadlines();
         self.check_attention();
         self.plan_tick(ahead);
@@ -40,7 +42,8 @@ impl Simulation<'_> {
         let sweep = ahead.pack.map(|it| it.max(self.now + GRACE_S * 1_000_000 / 2));
         let backstop = (ahead.unsent || ahead.unheld).then_some(self.now + BACKSTOP_US);
         let room = ahead.waiting.then_some(self.now + WAIT_US);
-        let next = [ahead.step, ahead.message, deadline, sweep, backstop, room].into_iter().flatten().min();
+        let remains = self.remains_go().map(|it| it.max(self.now + GRACE_S * 1_000_000 / 2));
+        let next = [ahead.step, ahead.message, deadline, sweep, backstop, room, remains].into_iter().flatten().min();
         if let Some(at) = next {
             let late = self.choices.delay() / 4;
             self.tick_within((at - self.now).max(0) + late + 1);
@@ -48,6 +51,17 @@ impl Simulation<'_> {
             self.happenings.retain(|_, it| !matches!(it, Happening::Tick));
             self.tick_at = None;
         }
+    }
+
+    /// When a sweep may give back what is booked for abandoned operations, microseconds. One whose object is committed keeps it.
+    fn remains_go(&self) -> Option<i64> {
+        if self.world.abandoned.is_empty() {
+            return None;
+        }
+        let grace_us = if self.waits_for_late { GRACE_S } else { SHORT_GRACE_S } * 1_000_000;
+        let remains = self.place.sqlite.sums(REMAINS).expect("what remains");
+        let go = remains.into_iter().filter(|(id, _)| self.world.committed(OperationId(*id)).is_none());
+        go.map(|(_, at)| at.cast_signed() + grace_us).min()
     }
 
     /// Nothing happens any more: everything is over or Ready, and nothing is left of what is over.

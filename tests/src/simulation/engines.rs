@@ -22,7 +22,7 @@ use longshore_schema::{
     time::Timestamp,
     wire::{Report, names},
 };
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -34,7 +34,8 @@ const IDLE_US: i64 = 3_000_000;
 pub(super) struct Engine {
     pub(super) alive: bool,
     epoch: u32,
-    pub(super) inbox: Vec<(u64, Item)>,
+    /// With its delivery, if it is a message.
+    pub(super) inbox: Vec<(Option<u64>, Item)>,
     /// What its journal remembers: gone with it.
     memory: Arc<Mutex<Memory>>,
     /// Rows that the broker confirmed: the next transaction deletes them too.
@@ -64,7 +65,7 @@ impl Simulation<'_> {
             return self.after(1_000_000, Happening::Inbound(item, again));
         };
         let delivery = self.broker.deliver(engine, item.clone());
-        self.engines[engine].inbox.push((delivery, item));
+        self.engines[engine].inbox.push((Some(delivery), item));
         if self.engines[engine].inbox.len() == 1 {
             let epoch = self.engines[engine].epoch;
             self.soon(Happening::Absorb(engine, epoch));
@@ -74,14 +75,16 @@ impl Simulation<'_> {
     /// As the journal's task does it: a batch of what has arrived.
     pub(super) async fn absorb(&mut self, engine: usize) {
         let count = self.engines[engine].inbox.len().min(self.config.batch);
-        // Reports go before commands.
-        self.engines[engine].inbox.sort_by_key(|(_, item)| matches!(item, Item::Command(_)));
-        let batch: Vec<(u64, Item)> = self.engines[engine].inbox.drain(..count).collect();
+        if count == 0 {
+            return;
+        }
+        self.mix(engine);
+        let batch: Vec<(Option<u64>, Item)> = self.engines[engine].inbox.drain(..count).collect();
         let epoch = self.engines[engine].epoch;
         if !self.engines[engine].inbox.is_empty() {
             self.after(20_000, Happening::Absorb(engine, epoch));
         }
-        let deliveries: Vec<u64> = batch.iter().map(|it| it.0).collect();
+        let deliveries: Vec<u64> = batch.iter().filter_map(|it| it.0).collect();
         if self.bug == Some(Bug::AckBeforeCommit) {
             self.ack(engine, deliveries.clone());
         }
@@ -95,6 +98,21 @@ impl Simulation<'_> {
             return;
         }
         self.soon(Happening::Ack(engine, epoch, deliveries));
+    }
+
+    /// Commands, and everything else, are each in the order of their coming. What else comes while a batch is gathered may be
+    /// behind commands that are in it by then.
+    fn mix(&mut self, engine: usize) {
+        let inbox = std::mem::take(&mut self.engines[engine].inbox);
+        let (commands, others): (VecDeque<_>, VecDeque<_>) =
+            inbox.into_iter().partition(|(_, item)| matches!(item, Item::Command(_)));
+        let (mut commands, mut others, mut mixed) = (commands, others, vec![]);
+        while !(commands.is_empty() || others.is_empty()) {
+            let next = if self.choices.one_in(At::Who, 3) { &mut commands } else { &mut others };
+            mixed.extend(next.pop_front());
+        }
+        mixed.extend(others.into_iter().chain(commands));
+        self.engines[engine].inbox = mixed;
     }
 
     /// As the journal's task does it, without its pauses. It ends with its process.
@@ -127,10 +145,11 @@ impl Simulation<'_> {
         self.commits += 1;
         self.say(|| format!("engine {engine} commits {}", items.iter().map(told).collect::<Vec<_>>().join(", ")));
         self.observe(items, &absorbed, &outbox, &passing);
-        self.check_commit();
+        self.check_commit(items);
         self.check_histories().await.map_err(Failed::Internal)?;
         if let Some(fault) = self.choices.fault("answer lost", 40) {
             self.say(|| format!("fault {fault}: the answer to the commit is lost"));
+            self.known.count("answer lost");
             self.engines[engine].memory = Arc::default();
             self.engines[engine].confirmed.extend(confirmed);
             return Err(Failed::Database(sea_orm::DbErr::Custom("the answer to the commit is lost".into())));
@@ -241,10 +260,9 @@ impl Simulation<'_> {
                 // Another engine found the same.
                 due.extend(due.clone());
             }
-            for chunk in due.chunks(self.config.batch) {
-                if self.lives(engine, epoch) && self.wrong.is_empty() {
-                    self.submit(engine, chunk.to_vec()).await;
-                }
+            self.engines[engine].inbox.extend(due.into_iter().map(|it| (None, it)));
+            while self.lives(engine, epoch) && self.wrong.is_empty() && !self.engines[engine].inbox.is_empty() {
+                self.absorb(engine).await;
             }
         }
         let (rows, _) = relay::left_over(&self.place.database).await?;

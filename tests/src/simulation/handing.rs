@@ -90,6 +90,7 @@ impl Simulation<'_> {
             let what = match if which == 0 { 0 } else { kind } {
                 // A commit shows what it is worth when somebody stops it, or removes what it made.
                 1 | 2 if about_commits => What::About { operation: a, request: "cancel" },
+                3 if about_commits => What::About { operation: a, request: "abandon" },
                 7..11 if about_commits => What::Destroy { made: a },
                 // Other names: none of them is refused since somebody else makes it.
                 3..12 if about_waits => What::Create { from: a, volume: which, wait: true },

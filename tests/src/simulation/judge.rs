@@ -82,6 +82,9 @@ impl Simulation<'_> {
             let (user, id) = &id;
             self.wrong.push(format!("{} of {user} with message id {id}, first: {first}, was answered {reply:?}", command.kind));
         }
+        if !first {
+            self.known.count(if reused { "id reused" } else { "asked again" });
+        }
         if first {
             self.known.ids.insert(id, (asked, answer));
         }
@@ -124,7 +127,13 @@ impl Simulation<'_> {
                 let may_be_probed = told.was("copying") && told.succeeded.contains(<object::Copy as Step>::NAME);
                 (told.was("destroying") || may_be_probed, "nothing of it was being undone or probed")
             }
-            ("abandon", false) => (code == code::OPERATION_WRONG_STATE && !told.was_only("destroying"), "it is being undone"),
+            ("abandon", false) => {
+                let is_probed = told.was_probed && told.is_probed();
+                (
+                    code == code::OPERATION_WRONG_STATE && !told.was_only("destroying") && !is_probed,
+                    "it is being undone or probed",
+                )
+            }
             // What follows from it is checked with what was sent.
             (_, true) => return None,
             (_, false) => {

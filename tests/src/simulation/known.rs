@@ -1,7 +1,11 @@
 //! What is known of operations by what everybody was told.
 
-use super::{judge::Asked, line::Line};
-use longshore_schema::{ids::OperationId, step::Attempt, wire::Reply};
+use super::{judge::Asked, line::Line, sent::Depths};
+use longshore_schema::{
+    ids::OperationId,
+    step::{Attempt, Way},
+    wire::Reply,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +32,8 @@ pub(super) struct Known {
     pub(super) mix: BTreeMap<String, u64>,
     /// Who waits for space.
     pub(super) line: Line,
+    /// How deep the queues are.
+    pub(super) depths: Depths,
 }
 
 /// What is known of one operation.
@@ -70,6 +76,8 @@ pub(super) struct Told {
     pub(super) stopped: Option<i64>,
     /// It was, when nothing was committed for sure.
     pub(super) must_not_be_ready: bool,
+    /// It was asked whether its commit took effect, before this commit.
+    pub(super) was_probed: bool,
     /// A `destroy` was accepted.
     pub(super) must_go: bool,
     /// It was, before this commit.
@@ -80,6 +88,12 @@ impl Told {
     /// Whether somebody may be at work on it.
     pub(super) fn is_at_work(&self) -> bool {
         ["", "allocated", "copying"].contains(&self.state.as_str())
+    }
+
+    /// Whether it is asked, or will be asked again, if its commit took effect.
+    pub(super) fn is_probed(&self) -> bool {
+        let probes = self.sent.as_ref().is_some_and(|(attempt, _)| attempt.way == Way::Probe);
+        probes && (!self.ended || self.rests)
     }
 
     /// How long ago it was to stop, microseconds.
@@ -122,6 +136,7 @@ impl Known {
             told.lately = vec![told.state.clone()];
             (told.rested, told.was_to_go) = (told.rests, told.must_go);
             (told.ran, told.may_still_run) = (told.running.clone(), false);
+            told.was_probed = told.is_probed();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Who waits for space, and that nobody overtakes them.
 
-use super::{schedule::Simulation, sent::AWAY_US};
+use super::schedule::Simulation;
+use longshore_engine::journal::Item;
 use longshore_schema::ids::OperationId;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -12,8 +13,6 @@ const UNCALLED: &str = "SELECT o.id, 1 FROM operation o JOIN place p ON p.name =
     WHERE o.waiting_bytes <= CAST(p.total * p.overcommit * p.threshold AS INTEGER) - p.reserved - p.used \
     AND NOT EXISTS (SELECT 1 FROM operation f WHERE f.waiting_place = o.waiting_place \
     AND (f.waiting_since - f.priority * 600000000, f.id) < (o.waiting_since - o.priority * 600000000, o.id))";
-/// Somebody is called by then, microseconds: the clock looks at the latest after two minutes here (`check.rs`).
-const CALLED_US: i64 = 150_000_000;
 /// What a step of priority is worth, microseconds.
 const STEP_US: i64 = 600_000_000;
 
@@ -22,22 +21,20 @@ const STEP_US: i64 = 600_000_000;
 pub(super) struct Line {
     waiting: BTreeMap<Uuid, u64>,
     booked: BTreeMap<Uuid, u64>,
-    /// Since when somebody waits for space that is there, microseconds. In one transaction one may begin to wait, and another one
-    /// give back: the clock calls then.
-    uncalled_since: Option<i64>,
 }
 
 impl Simulation<'_> {
-    /// Whoever was granted space in this commit came before all who waited for the same place and still wait.
-    pub(super) fn check_line(&mut self, booked: BTreeMap<Uuid, u64>) {
+    /// Nobody who comes first waits for space that is there, and whoever was granted space in this commit came before all who waited
+    /// for the same place and still wait. Who came in this commit and waits may have come after a newcomer, and after a call of
+    /// the clock, but not after those who were called when all had come.
+    pub(super) fn check_line(&mut self, booked: BTreeMap<Uuid, u64>, items: &[Item]) {
         let waiting = self.place.sqlite.sums(WAITING).expect("who waits");
         let uncalled = if waiting.is_empty() { BTreeMap::new() } else { self.place.sqlite.sums(UNCALLED).expect("who is first") };
-        let since = self.known.line.uncalled_since.unwrap_or(self.now);
-        let uncalled_since = (!uncalled.is_empty()).then_some(since);
-        if !uncalled.is_empty() && self.now - since > CALLED_US + AWAY_US * i64::from(self.choices.faults()) {
+        if !uncalled.is_empty() {
             self.wrong.push(format!("these wait for space that is there: {:?}", uncalled.keys()));
         }
-        let before = std::mem::replace(&mut self.known.line, Line { waiting, booked, uncalled_since });
+        let clock_called = items.iter().any(|it| matches!(it, Item::Wake(_)));
+        let before = std::mem::replace(&mut self.known.line, Line { waiting, booked });
         let now = &self.known.line;
         let asked = |id: &Uuid| self.known.told.get(&OperationId(*id)).and_then(|it| it.asked.as_ref());
         let still: Vec<(&Uuid, &u64)> = before.waiting.iter().filter(|(id, _)| now.waiting.contains_key(*id)).collect();
@@ -46,10 +43,12 @@ impl Simulation<'_> {
         for id in granted {
             let Some(asked_for) = asked(id) else { continue };
             let newcomer = (self.now - asked_for.priority * STEP_US).unsigned_abs();
-            let rank = before.waiting.get(id).copied().unwrap_or(newcomer);
+            let waited = before.waiting.get(id).copied();
+            let rank = waited.unwrap_or(newcomer);
+            let line = if waited.is_some() && !clock_called { now.waiting.iter().collect() } else { still.clone() };
             // Backups wait for the store, volumes for the pool.
             let same_place = |other: &Uuid| asked(other).is_some_and(|it| it.kind == asked_for.kind);
-            let ahead = still.iter().filter(|(other, since)| **since < rank && same_place(other));
+            let ahead = line.iter().filter(|(other, since)| **since < rank && same_place(other));
             wrong.extend(ahead.map(|(other, _)| format!("{id} is granted space, and {other} waits and comes first")));
         }
         self.wrong.extend(wrong);

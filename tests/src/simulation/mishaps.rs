@@ -88,6 +88,7 @@ impl Simulation<'_> {
     /// One request that was on its way when its process was stopped.
     pub(super) fn late(&mut self, job: &mut Job) {
         self.say(|| format!("late: {} of {}", job.message.step, step(&job.message.attempt)));
+        self.known.count("late");
         let _ = job.advance(&mut self.world, &mut self.choices);
     }
 

@@ -60,11 +60,13 @@ pub const ALL: &[Bug] = &[
     Bug::Engine(Mutant::IgnoreBodies),
     Bug::Engine(Mutant::IgnoreCancels),
     Bug::Engine(Mutant::IgnoreDeadlines),
+    Bug::Engine(Mutant::IgnoreDepths),
     Bug::Engine(Mutant::IgnoreDestroys),
     Bug::Engine(Mutant::IgnoreRetries),
     Bug::Engine(Mutant::KeepClaims),
     Bug::Engine(Mutant::KeepFailedPacks),
     Bug::Engine(Mutant::KeepRefused),
+    Bug::Engine(Mutant::KeepRemains),
     Bug::Engine(Mutant::LastComesFirst),
     Bug::Engine(Mutant::LoseRenewals),
     Bug::Engine(Mutant::NeverAttention),
@@ -73,6 +75,7 @@ pub const ALL: &[Bug] = &[
     Bug::Engine(Mutant::NoClock),
     Bug::Engine(Mutant::NoPatience),
     Bug::Engine(Mutant::NoSweeps),
+    Bug::Engine(Mutant::ProbeForEver),
     Bug::Engine(Mutant::RefuseRequests),
     Bug::Engine(Mutant::RegrantClaims),
     Bug::Engine(Mutant::ReleaseByCounter),
@@ -109,7 +112,8 @@ impl Bug {
     /// Of those that hardly ever show: where they do. All their schedules are about that.
     pub(super) fn shows_in(self) -> Option<Focus> {
         match self {
-            Bug::UnlinkForgets => Some(Focus::Commits),
+            Bug::UnlinkForgets | Bug::Engine(Mutant::ProbeForEver) => Some(Focus::Commits),
+            Bug::Engine(Mutant::NeverAttention) => Some(Focus::Undos),
             Bug::IgnoreStartBefore | Bug::Engine(Mutant::DeclinedIsUnstarted) => Some(Focus::ShortSteps),
             Bug::ForgetRefusal | Bug::Engine(Mutant::GoAgainWithoutTime) => Some(Focus::Starts),
             Bug::Engine(Mutant::LastComesFirst) => Some(Focus::Waits),

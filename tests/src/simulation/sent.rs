@@ -5,20 +5,29 @@ use super::{
     schedule::Simulation,
     setup::{GRACE_S, SHORT_GRACE_S},
 };
+use longshore_engine::journal::Item;
 use longshore_schema::{
     ids::{OperationId, PackId},
     step::{Step, StepMessage, Way},
     steps::sweep,
     tables::outbox,
-    wire::{Control, EventData, WorkerKind, names},
+    wire::{Control, EventData, Report, WorkerKind, names},
 };
 
 /// An operation may go on for so long after its deadline, microseconds: some engine looks at the clock by then.
 const SLACK_US: i64 = 60_000_000;
 /// As much longer for each fault: an engine that died is away for a minute.
-pub(super) const AWAY_US: i64 = 60_000_000;
-/// A queue of the broker is at the most so many times as deep as it is configured.
-const DEEPEST: i64 = 16;
+const AWAY_US: i64 = 60_000_000;
+/// What left a queue makes no room beyond its depth later than this, microseconds (`journal/outflow.rs`).
+const FORGOTTEN_US: i64 = 5_000_000;
+
+/// How deep the queues are.
+#[derive(Debug, Default)]
+pub(super) struct Depths {
+    deepest: i64,
+    /// When steps may have left one, microseconds.
+    left_at: i64,
+}
 
 impl Simulation<'_> {
     /// Words that a worker was told in this commit.
@@ -81,8 +90,7 @@ impl Simulation<'_> {
         for (id, told) in &self.known.told {
             let deadline = told.asked.as_ref().map_or(i64::MAX, |it| it.deadline);
             let late = told.is_at_work() && !told.may_be_committed && self.now > self.latest_after(deadline);
-            // A commit that waited to be sent is probed like one that was: the engine's machine doesn't tell them apart.
-            if late && !self.place.sqlite.is_probed(*id) {
+            if late {
                 self.wrong.push(format!(
                     "{id} is {}, and its deadline was {} s ago",
                     told.state,
@@ -118,12 +126,23 @@ impl Simulation<'_> {
         }
     }
 
-    /// No queue of the broker holds more than it may.
-    pub(super) fn check_depths(&mut self) {
+    /// A queue of the broker holds no more than it is configured to, unless steps left it just before.
+    pub(super) fn check_depths(&mut self, items: &[Item]) {
         let [deepest] = self.place.sqlite.numbers::<1>("SELECT max(unstarted) FROM queue").expect("a number");
-        let most = DEEPEST * i64::from(self.config.queue_depth);
-        if let Some(deepest) = deepest.filter(|it| *it > most) {
-            self.wrong.push(format!("{deepest} unstarted steps are in a queue, and {most} may be"));
+        let (deepest, most) = (deepest.unwrap_or(0), i64::from(self.config.queue_depth));
+        let may_leave = |it: &Item| match it {
+            Item::Report(report) => !matches!(**report, Report::Announce(_) | Report::Renew { .. }),
+            Item::Command(command) => ["cancel", "destroy", "abandon"].contains(&command.kind.as_str()),
+            Item::Due { .. } => true,
+            Item::Wake(_) | Item::Refill(_) => false,
+        };
+        let depths = &mut self.known.depths;
+        if items.iter().any(may_leave) {
+            depths.left_at = self.now;
+        }
+        let grew = deepest > std::mem::replace(&mut depths.deepest, deepest);
+        if grew && deepest > most && self.now - depths.left_at > FORGOTTEN_US {
+            self.wrong.push(format!("{deepest} unstarted steps are in a queue that takes {most}, and none left it"));
         }
     }
 }

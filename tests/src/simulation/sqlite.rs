@@ -92,11 +92,6 @@ impl Sqlite {
         self.has_step(operation, "SELECT count(*) FROM step WHERE operation_id = ? AND state = 'sent' AND start_before IS NULL")
     }
 
-    /// Whether it is asked, or is to be asked, if the commit of an operation took effect.
-    pub(super) fn is_probed(&self, operation: OperationId) -> bool {
-        self.has_step(operation, "SELECT count(*) FROM step WHERE operation_id = ? AND way = 'probe'")
-    }
-
     fn has_step(&self, operation: OperationId, sql: &str) -> bool {
         let open = self.lock();
         let prepared = open.connection.prepare_cached(sql);

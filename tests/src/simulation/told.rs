@@ -119,6 +119,9 @@ impl Simulation<'_> {
             self.world.gives_up(id);
         }
         if kind == "abandon" {
+            if self.known.told[&id].was_probed {
+                self.known.count("abandon while probed");
+            }
             self.world.abandoned.insert(id);
         }
         said.requests.push((id, kind.to_owned()));
@@ -152,6 +155,9 @@ impl Simulation<'_> {
         let becomes_ready = data.to == "ready";
         (told.rests, told.running) = (false, None);
         told.lately.push(data.to.clone());
+        if data.fault.as_ref().is_some_and(|it| it.code == code::DEADLINE_PASSED) && data.to == "failed" {
+            self.known.mix.entry("deadline".into()).and_modify(|it| *it += 1).or_insert(1);
+        }
         if data.to == "failed" {
             said.failures.extend(data.fault.clone().map(|fault| (id, fault)));
         }

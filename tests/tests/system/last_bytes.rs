@@ -5,8 +5,10 @@ use longshore_courier::{Courier, Parcel, Properties, Queue};
 use longshore_engine::{
     audit, books,
     config::Config,
-    database::{self, Database},
-    engine, site,
+    database::{self, Database, Failed},
+    engine,
+    ledger::Ledger,
+    site,
 };
 use longshore_schema::{
     fault::code,
@@ -165,6 +167,31 @@ impl Crowd {
 fn parcel(exchange: &str, routing_key: &str, properties: Properties, body: Value) -> Parcel {
     let (exchange, routing_key) = (exchange.to_owned(), routing_key.to_owned());
     Parcel { exchange, routing_key, mandatory: true, properties, body: body.to_string().into() }
+}
+
+/// The same without luck: both have read what is left before one of them writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_transactions_that_saw_the_same_last_bytes_one_commits_and_the_other_reads_again() {
+    let crowd = Crowd::new(2 * BOOKED - 1).await;
+    let both_read = Arc::new(tokio::sync::Barrier::new(2));
+    let grant = || {
+        let both_read = both_read.clone();
+        crowd.database.transact(move |tx| {
+            Box::pin(async move {
+                let mut ledger = Ledger::default();
+                let bytes = i64::try_from(BOOKED).expect("a few MiB");
+                let granted = ledger.reserve(tx, "fast", bytes, bytes, 0).await?.is_ok();
+                both_read.wait().await;
+                ledger.flush(tx).await?;
+                Ok(granted)
+            })
+        })
+    };
+    let ended = tokio::time::timeout(LIMIT, async { tokio::join!(grant(), grant()) }).await.expect("neither waits for the other");
+    let ((Ok(true), Err(Failed::Conflict(why))) | (Err(Failed::Conflict(why)), Ok(true))) = ended else { panic!("{ended:?}") };
+    assert!(why.contains("the last bytes of fast"), "{why}");
+    let pool = place::Entity::find().filter(place::Column::Name.eq("fast")).one(crowd.database.read()).await.unwrap().unwrap();
+    assert_eq!(pool.reserved, BOOKED as i64);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,6 +37,13 @@ const HAPPENS: &[&str] = &[
     "probe",
     "outage",
     "attention",
+    "deadline",
+    "abandon while probed",
+    "asked again",
+    "id reused",
+    "answer lost",
+    "late",
+    "wipe",
 ];
 
 fn threads() -> usize {

@@ -54,10 +54,11 @@ pub(crate) async fn one_message_id_of_two_users_or_of_two_tenants_is_several_com
     let theirs = ready(&rig, other.submit(kind, body.clone(), properties("one", Some("t1"))).await, "t1").await;
     let elsewhere = ready(&rig, other.submit(kind, body.clone(), properties("one", Some("t2"))).await, "t2").await;
     assert!(ours != theirs && theirs != elsewhere && ours != elsewhere, "{ours}, {theirs}, {elsewhere}");
-    // Each gets its own answer again; without a tenant it is the user's first.
+    // Each gets its own answer again. A message that names no tenant is another one than that which names the user's first.
     let again = rig.submit_with(kind, body.clone(), properties("one", Some("t1"))).await;
     assert_eq!((again.duplicate, again.operation), (true, Some(ours)));
-    for (tenant, wanted) in [(Some("t1"), theirs), (Some("t2"), elsewhere), (None, elsewhere)] {
+    let unnamed = ready(&rig, other.submit(kind, body.clone(), properties("one", None)).await, "t2").await;
+    for (tenant, wanted) in [(Some("t1"), theirs), (Some("t2"), elsewhere), (None, unnamed)] {
         let again = other.submit(kind, body.clone(), properties("one", tenant)).await;
         assert_eq!((again.duplicate, again.operation), (true, Some(wanted)), "{tenant:?}");
     }

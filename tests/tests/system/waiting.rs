@@ -64,7 +64,8 @@ pub(crate) async fn what_is_at_work_when_the_deadline_of_its_command_passes_fail
         let view = rig.in_state(id, "failed").await;
         assert_eq!(view.fault.unwrap().code, code::DEADLINE_PASSED);
         let took_s = view.updated_at.seconds_since(view.created_at);
-        assert!(took_s >= f64::from(deadline_s), "it failed after {took_s} s, and had {deadline_s}");
+        let (least, most) = (f64::from(deadline_s), f64::from(deadline_s) + 60.0);
+        assert!((least..most).contains(&took_s), "it failed after {took_s} s, and had {deadline_s}");
         began = meddler.seen.lock().unwrap().iter().any(|it| it == "object.copy");
         if began {
             break;

@@ -4,7 +4,7 @@ use super::READY_BYTES;
 use crate::{
     database::Failed,
     journal::{loaded::Loaded, unit::Unit},
-    ledger::{self, Shortage},
+    ledger::{self, Shortage, Waiting},
     machine::Event,
     mutant::{self, Mutant},
     packs::to_i64,
@@ -119,34 +119,63 @@ impl Unit<'_> {
         }
     }
 
-    /// Space was given back: those that wait for it are tried in their order, until one doesn't fit.
+    /// Space was given back, or somebody left the line: those who wait are tried in their order, until one doesn't fit.
     pub(in crate::journal) async fn wake_waiting(&mut self) -> Result<(), Failed> {
-        for place in self.ledger.freed() {
+        let mut places = self.ledger.freed();
+        places.append(&mut self.left_line);
+        while let Some(place) = places.pop_first() {
             self.wake(&place, "engine").await?;
+            places.append(&mut self.left_line);
         }
         Ok(())
     }
 
-    /// Tries those that wait for a place, in their order.
+    /// Tries those who wait for a place, in their order.
     pub async fn wake(&mut self, place: &str, actor: &str) -> Result<(), Failed> {
-        for row in ledger::waiting(self.tx, place, self.now.0).await? {
-            let id = OperationId(row.id);
-            self.load([id]).await?;
-            if self.operations[&id].operation.waiting_for.as_deref() != Some(place) {
+        let line = self.line(place).await?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        // One that never fits, since the place's limit was lowered, is tried too: it fails, and keeps nobody waiting.
+        let limit = self.ledger.limit(self.tx, place).await?;
+        let mut left = self.ledger.left(self.tx, place).await?;
+        let tried = line.into_iter().take_while(|it| {
+            if it.waiting_bytes > limit {
+                return true;
+            }
+            left -= it.waiting_bytes;
+            left >= 0 && !mutant::is(Mutant::NeverWake)
+        });
+        let tried: Vec<OperationId> = tried.map(|it| OperationId(it.id)).collect();
+        self.load(tried.iter().copied()).await?;
+        for id in tried {
+            if self.operations.get(&id).is_none_or(|it| it.operation.waiting_for.as_deref() != Some(place)) {
                 continue;
-            }
-            // One that never fits, since the place's limit was lowered, is tried too: it fails, and keeps nobody waiting.
-            let could_fit = self.ledger.could_fit(self.tx, place, row.waiting_bytes).await?;
-            if could_fit && mutant::is(Mutant::NeverWake) {
-                break;
-            }
-            if could_fit && !self.ledger.fits(self.tx, place, row.waiting_bytes).await? {
-                break;
             }
             if let Err(ignored) = self.apply(id, Event::Woken, actor).await? {
                 tracing::debug!(operation.id = %id, %ignored, "not woken");
             }
         }
         Ok(())
+    }
+
+    /// Those who wait for a place, who comes first first: as the database knows them, with who began to wait in this transaction,
+    /// and without who doesn't wait any more.
+    async fn line(&self, place: &str) -> Result<Vec<Waiting>, Failed> {
+        let mut line = ledger::waiting(self.tx, place, self.now.0).await?;
+        let waits = |it: &Loaded| it.operation.waiting_for.as_deref() == Some(place);
+        line.retain(|it| self.operations.get(&OperationId(it.id)).is_none_or(waits));
+        let here = self.operations.values().filter(|it| waits(it) && it.row.waiting_place.as_deref() != Some(place));
+        line.extend(here.map(|it| Waiting {
+            id: it.row.id,
+            waiting_bytes: it.row.waiting_bytes,
+            priority: it.row.priority,
+            waiting_since: it.row.waiting_since,
+        }));
+        line.sort_by_key(Waiting::order);
+        if mutant::is(Mutant::LastComesFirst) {
+            line.reverse();
+        }
+        Ok(line)
     }
 }

@@ -6,10 +6,12 @@ use super::{
 };
 use crate::{journal::rows::all_set, ledger};
 use longshore_schema::{
-    fault::code,
+    fault::{Fault, code},
     ids::OperationId,
+    step::Way,
     steps::volume::{Format, Measured},
     tables::operation,
+    wire::Outcome,
 };
 
 /// A backup of the volume, whose first step has been sent.
@@ -103,4 +105,45 @@ async fn of_many_who_wait_those_are_read_who_come_first_and_no_more_than_are_tri
     let waiting = ledger::waiting(journal.database.read(), "main", now).await.unwrap();
     let read: Vec<_> = waiting.into_iter().map(|it| it.id).collect();
     assert_eq!(read, expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
+}
+
+/// A command with that priority.
+fn urgent(item: Item, priority: u8) -> Item {
+    let Item::Command(command) = item else { panic!("{item:?}") };
+    Item::Command(Arc::new(Command { priority, ..(*command).clone() }))
+}
+
+/// The volume's backup, as somebody asks for it who can't wait; what its first step is.
+async fn measuring_at(journal: &Journal, volume: &str, priority: u8) -> Attempt {
+    let body = json!({"zone": "z1", "store": "main", "pool": "fast", "volume": volume});
+    sent(&journal.write(vec![urgent(command(volume, "backup-snapshot", body), priority)]).await).pop().unwrap()
+}
+
+#[tokio::test]
+async fn who_begins_to_wait_in_the_batch_in_which_space_is_given_back_is_called_in_its_turn() {
+    for waits_before in [false, true] {
+        let (journal, backups) = where_one_has_600_mib().await;
+        let copying = journal.current(backups[0].operation).await;
+        if waits_before {
+            assert_eq!(sent(&journal.write(vec![measured(backups[1], 600)]).await).len(), 0, "it waits");
+        }
+        let first = measuring_at(&journal, "d.raw", 9).await;
+        let gone = Fault::permanent(code::STORE_MISBEHAVED, "it can't be copied");
+        let failed = report(Report::Done { attempt: copying, worker: "w1".into(), result: Outcome::Fault(gone) });
+        let undo = sent(&journal.write(vec![failed]).await).pop().unwrap();
+        assert_eq!((undo.operation, undo.way), (copying.operation, Way::Undo));
+        let copies = sent(&journal.write(vec![measured(first, 600), done(undo, json!(null))]).await);
+        assert_eq!(copies.iter().map(|it| it.operation).collect::<Vec<_>>(), [first.operation], "before: {waits_before}");
+    }
+}
+
+#[tokio::test]
+async fn when_who_comes_first_goes_the_next_is_called_at_once_although_nothing_was_given_back() {
+    let (journal, backups) = where_one_has_600_mib().await;
+    for waiting in [measured(backups[1], 600), measured(backups[2], 1)] {
+        assert!(sent(&journal.write(vec![waiting]).await).is_empty());
+    }
+    let cancel = command("cancel", "cancel", json!({"operation": backups[1].operation}));
+    let copies = sent(&journal.write(vec![cancel]).await);
+    assert_eq!(copies.iter().map(|it| it.operation).collect::<Vec<_>>(), [backups[2].operation]);
 }

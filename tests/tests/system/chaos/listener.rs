@@ -52,7 +52,7 @@ impl Listener {
     pub(super) async fn check(&self, cloud: &Cloud, database: &Database, rows: &[operation::Model]) -> usize {
         let changes = history::Entity::find().all(database.read()).await.unwrap();
         let changes: BTreeMap<_, _> = changes.into_iter().map(|it| ((OperationId(it.operation_id), it.seq), it)).collect();
-        let changed = changes.iter().filter(|(_, it)| it.from_state.as_ref().is_some_and(|from| *from != it.to_state));
+        let changed = changes.iter().filter(|(_, it)| it.from_state.as_ref() != Some(&it.to_state));
         let wanted: Vec<_> = changed.map(|(key, _)| *key).collect();
         cloud
             .until("every change of a state is announced", async |_| {
