@@ -66,6 +66,10 @@ enum What {
         operation: u64,
         request: &'static str,
     },
+    /// A request about something that is undone, or probed.
+    Abandon {
+        operation: u64,
+    },
     /// A request about something that is Ready.
     Destroy {
         made: u64,
@@ -90,7 +94,7 @@ impl Simulation<'_> {
             let what = match if which == 0 { 0 } else { kind } {
                 // A commit shows what it is worth when somebody stops it, or removes what it made.
                 1 | 2 if about_commits => What::About { operation: a, request: "cancel" },
-                3 if about_commits => What::About { operation: a, request: "abandon" },
+                3..6 if about_commits => What::Abandon { operation: a },
                 7..11 if about_commits => What::Destroy { made: a },
                 // Other names: none of them is refused since somebody else makes it.
                 3..12 if about_waits => What::Create { from: a, volume: which, wait: true },
@@ -150,6 +154,12 @@ impl Simulation<'_> {
                 let ready: Vec<OperationId> = known.iter().filter(made_of).copied().collect();
                 choose(&ready, made).map(|it| json!({"operation": it}))
             }
+            What::Abandon { operation } => {
+                let hangs =
+                    |it: &&OperationId| self.known.told.get(it).is_some_and(|it| it.state == "destroying" || it.is_probed());
+                let hanging: Vec<OperationId> = known.iter().filter(hangs).copied().collect();
+                choose(&hanging, operation).map(|it| json!({"operation": it, "reason": "the simulation says so"}))
+            }
             What::About { operation, request } => choose(&self.known.open_or_all(), operation).map(|it| match request {
                 "abandon" => json!({"operation": it, "reason": "the simulation says so"}),
                 _ => json!({"operation": it}),
@@ -165,6 +175,7 @@ impl Simulation<'_> {
             What::Verify { .. } => "verify-object",
             What::Sweep | What::AtLast => "sweep-store",
             What::Destroy { .. } => "destroy",
+            What::Abandon { .. } => "abandon",
             What::About { request, .. } => request,
         };
         let mut command = command(which, kind, ask.priority, without_nulls(body));

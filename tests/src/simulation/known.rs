@@ -93,7 +93,7 @@ impl Told {
     /// Whether it is asked, or will be asked again, if its commit took effect.
     pub(super) fn is_probed(&self) -> bool {
         let probes = self.sent.as_ref().is_some_and(|(attempt, _)| attempt.way == Way::Probe);
-        probes && (!self.ended || self.rests)
+        probes && self.is_at_work() && (!self.ended || self.rests)
     }
 
     /// How long ago it was to stop, microseconds.

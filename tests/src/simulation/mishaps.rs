@@ -132,7 +132,7 @@ impl Simulation<'_> {
             (false, false) => self.choices.below(At::Delay, 40_000),
             // The word that it may start just finds its successor, or its message just comes in time again.
             (true, true) => self.choices.below(At::Delay, 500),
-            (true, false) => 18_000 + self.choices.below(At::Delay, 8_000),
+            (true, false) => 22_000 + self.choices.below(At::Delay, 7_000),
         };
         let away = 1_000 * (1 + ms as i64);
         self.after(away, Happening::WorkerStarts(worker));

@@ -114,6 +114,7 @@ impl Bug {
         match self {
             Bug::UnlinkForgets | Bug::Engine(Mutant::ProbeForEver) => Some(Focus::Commits),
             Bug::Engine(Mutant::NeverAttention) => Some(Focus::Undos),
+            Bug::Engine(Mutant::RenewUnwanted) => Some(Focus::Copies),
             Bug::IgnoreStartBefore | Bug::Engine(Mutant::DeclinedIsUnstarted) => Some(Focus::ShortSteps),
             Bug::ForgetRefusal | Bug::Engine(Mutant::GoAgainWithoutTime) => Some(Focus::Starts),
             Bug::Engine(Mutant::LastComesFirst) => Some(Focus::Waits),

@@ -76,12 +76,22 @@ impl Unit<'_> {
     /// Operations that began to wait for a place in this transaction, which the database doesn't know yet, and that come
     /// before this one.
     fn ahead_here(&self, id: OperationId, place: &str) -> u64 {
-        let rank = |it: &Loaded| ledger::rank(it.row.priority, it.row.waiting_since.unwrap_or(self.now.0), self.now.0);
-        let bar = rank(&self.operations[&id]);
-        let waits = |it: &Loaded| it.operation.waiting_for.as_deref() == Some(place);
-        let is_known = |it: &Loaded| it.row.waiting_place.as_deref() == Some(place);
-        let others = self.operations.values().filter(|it| it.operation.id != id && waits(it) && !is_known(it));
-        others.filter(|it| rank(it) >= bar).count() as u64
+        let bar = self.waiting(&self.operations[&id]).order();
+        let others = self.begun_to_wait(place).filter(|it| it.operation.id != id);
+        others.filter(|it| self.waiting(it).order() < bar).count() as u64
+    }
+
+    /// Operations that began to wait for a place in this transaction.
+    fn begun_to_wait(&self, place: &str) -> impl Iterator<Item = &Loaded> {
+        let waits = self.operations.values().filter(move |it| it.operation.waiting_for.as_deref() == Some(place));
+        waits.filter(move |it| it.row.waiting_place.as_deref() != Some(place))
+    }
+
+    /// An operation as one that waits, from now on if it doesn't yet.
+    fn waiting(&self, loaded: &Loaded) -> Waiting {
+        let row = &loaded.row;
+        let waiting_since = row.waiting_since.or(Some(self.now.0));
+        Waiting { id: row.id, waiting_bytes: row.waiting_bytes, priority: row.priority, waiting_since }
     }
 
     fn wait_or_fail(&mut self, id: OperationId, seq: u16, need: &Need, bytes: i64, shortage: &Shortage) -> Event {
@@ -165,13 +175,7 @@ impl Unit<'_> {
         let mut line = ledger::waiting(self.tx, place, self.now.0).await?;
         let waits = |it: &Loaded| it.operation.waiting_for.as_deref() == Some(place);
         line.retain(|it| self.operations.get(&OperationId(it.id)).is_none_or(waits));
-        let here = self.operations.values().filter(|it| waits(it) && it.row.waiting_place.as_deref() != Some(place));
-        line.extend(here.map(|it| Waiting {
-            id: it.row.id,
-            waiting_bytes: it.row.waiting_bytes,
-            priority: it.row.priority,
-            waiting_since: it.row.waiting_since,
-        }));
+        line.extend(self.begun_to_wait(place).map(|it| self.waiting(it)));
         line.sort_by_key(Waiting::order);
         if mutant::is(Mutant::LastComesFirst) {
             line.reverse();

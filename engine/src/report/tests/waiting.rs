@@ -128,11 +128,12 @@ async fn who_begins_to_wait_in_the_batch_in_which_space_is_given_back_is_called_
             assert_eq!(sent(&journal.write(vec![measured(backups[1], 600)]).await).len(), 0, "it waits");
         }
         let first = measuring_at(&journal, "d.raw", 9).await;
+        let second = measuring_at(&journal, "e.raw", 9).await;
         let gone = Fault::permanent(code::STORE_MISBEHAVED, "it can't be copied");
         let failed = report(Report::Done { attempt: copying, worker: "w1".into(), result: Outcome::Fault(gone) });
         let undo = sent(&journal.write(vec![failed]).await).pop().unwrap();
         assert_eq!((undo.operation, undo.way), (copying.operation, Way::Undo));
-        let copies = sent(&journal.write(vec![measured(first, 600), done(undo, json!(null))]).await);
+        let copies = sent(&journal.write(vec![measured(first, 600), measured(second, 600), done(undo, json!(null))]).await);
         assert_eq!(copies.iter().map(|it| it.operation).collect::<Vec<_>>(), [first.operation], "before: {waits_before}");
     }
 }
