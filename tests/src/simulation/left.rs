@@ -79,14 +79,15 @@ impl Simulation<'_> {
     }
 
     /// The books say how much is there: exactly, but for what remains of abandoned operations. In the store that is nothing, since
-    /// sweeps find it, unless the object of one is committed; in the pool it is what they had.
+    /// sweeps find it, unless the object of one is committed, or packs of it
+    /// were taken over; in the pool it is what they had.
     fn check_sums(&mut self) {
         let world = &self.world;
         let packs = world.packs.iter().filter(|(id, _)| !world.late.packs.contains(id));
         let packs: u64 = packs.map(|(_, (bytes, _))| bytes).sum();
         let objects = world.precious.len() as u64 * (ROOT_BYTES + MARKER_BYTES);
         let volumes = self.known.volumes() as u64 * VOLUME_BOOKED;
-        let all_went = world.abandoned.iter().all(|it| world.committed(*it).is_none());
+        let all_went = world.abandoned.iter().all(|it| world.goes_at_last(*it));
         let all_stay = world.abandoned.iter().all(|it| self.known.told[it].kind != "create-volume");
         for (role, there, exactly) in [("store", packs + objects, all_went), ("pool", volumes, all_stay)] {
             let books = format!("SELECT reserved, used, promised FROM place WHERE role = '{role}'");

@@ -127,6 +127,11 @@ impl World {
         self.abandoned.contains(&operation) && (!swept || self.committed(operation).is_some())
     }
 
+    /// Whether sweeps remove all that an abandoned operation has in the store: it doesn't count, and nobody took over packs of it.
+    pub(super) fn goes_at_last(&self, operation: OperationId) -> bool {
+        self.committed(operation).is_none() && self.needed().iter().all(|it| it.operation != operation)
+    }
+
     /// It needn't stay any more.
     pub(super) fn gives_up(&mut self, operation: OperationId) {
         self.given_up.insert(operation);
