@@ -23,7 +23,7 @@ use sea_orm::{
 pub async fn absorb(unit: &mut Unit<'_>, report: &Report) -> Result<(), Failed> {
     match report {
         Report::Announce(announce) => announced(unit, announce).await,
-        Report::Started { attempt, worker } => started(unit, *attempt, worker).await,
+        Report::Started { attempt, worker, token } => started(unit, *attempt, worker, *token).await,
         Report::Renew { worker, token, running } => renewed(unit, worker, *token, running).await,
         Report::Done { attempt, worker, result } => {
             let event = Event::Reported { attempt: *attempt, worker: worker.clone(), result: result.clone() };
@@ -78,7 +78,7 @@ async fn announced(unit: &mut Unit<'_>, announce: &Announce) -> Result<(), Faile
     unit.control(&announce.worker, &Control::Welcome { now: unit.now(), site_version, places })
 }
 
-async fn started(unit: &mut Unit<'_>, attempt: Attempt, worker: &str) -> Result<(), Failed> {
+async fn started(unit: &mut Unit<'_>, attempt: Attempt, worker: &str, token: Option<u64>) -> Result<(), Failed> {
     let known = unit.get(attempt.operation).and_then(|it| {
         let track = it.operation().steps.get(usize::from(attempt.seq))?;
         (track.n == attempt.n && track.state.way() == Some(attempt.way)).then(|| track.state.clone())
@@ -92,11 +92,12 @@ async fn started(unit: &mut Unit<'_>, attempt: Attempt, worker: &str) -> Result<
         let (far, until) = (unit.progress(attempt), unit.lease_end());
         if mutant::is(Mutant::GoAgainWithoutTime) || renew(unit, attempt, until, far).await? {
             let pace = Pace::Long { lease_s: unit.config().lease_s };
-            return unit.control(worker, &Control::Go { attempt, pace });
+            return unit.control(worker, &Control::Go { attempt, pace, token });
         }
     }
     let in_time = unit.start_before(attempt).is_some_and(|it| it >= unit.now().0);
     let event = Event::Started { attempt, worker: worker.to_owned() };
+    unit.start_token = token;
     let applied = if in_time { unit.apply(attempt.operation, event, &format!("worker:{worker}")).await?.is_ok() } else { false };
     if !applied || !unit.runs(attempt, worker) {
         unit.control(worker, &Control::Stop { attempt })?;

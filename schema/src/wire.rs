@@ -121,6 +121,10 @@ pub enum Report {
         attempt: Attempt,
         /// Who.
         worker: String,
+        /// Chosen by the worker for each time that it has the attempt in hand, returned in the answer: a lease counts from the
+        /// start that it answers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<u64>,
     },
     /// Long steps under way at one worker. Answered by one `Control::Renewed`.
     Renew {
@@ -251,6 +255,9 @@ pub enum Control {
         attempt: Attempt,
         /// The pace that counts.
         pace: Pace,
+        /// The token of the start that this answers, if it had one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<u64>,
     },
     /// Answers a renewal: all that were in it are renewed, but those.
     Renewed {

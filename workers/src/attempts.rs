@@ -48,6 +48,8 @@ struct InHand {
     /// Whether its message was acknowledged: later copies are too.
     settled: bool,
     word: watch::Sender<Option<Word>>,
+    /// Of its start: an answer to another one isn't for it.
+    token: u64,
     /// Once it began.
     lease: Option<Arc<Lease>>,
 }
@@ -55,8 +57,8 @@ struct InHand {
 /// What the engine said about an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Word {
-    /// It starts now, at this pace.
-    Go(Pace),
+    /// It starts now, at this pace: so says the answer to the start with that token.
+    Go(Pace, Option<u64>),
     /// It doesn't start, or stops.
     Stop,
 }
@@ -77,6 +79,7 @@ pub(crate) enum Taken {
 pub(crate) struct Hand {
     attempts: Arc<Attempts>,
     attempt: Attempt,
+    token: u64,
     word: watch::Receiver<Option<Word>>,
 }
 
@@ -113,8 +116,10 @@ impl Attempts {
         }
         state.remember(attempt, Fate::Untouched);
         let (word, heard) = watch::channel(None);
-        state.in_hand.insert(attempt, InHand { unsettled: vec![copy], settled: false, word, lease: None });
-        Taken::New(Hand { attempts: self.clone(), attempt, word: heard })
+        // I-JSON has whole numbers of 53 bits.
+        let token = rand::random::<u64>() >> 11;
+        state.in_hand.insert(attempt, InHand { unsettled: vec![copy], settled: false, word, token, lease: None });
+        Taken::New(Hand { attempts: self.clone(), attempt, token, word: heard })
     }
 
     /// The engine said something about an attempt. Whether somebody here hears it, or heard it before.
@@ -124,14 +129,17 @@ impl Attempts {
             let reported = state.memory.get(&attempt) == Some(&Fate::Reported);
             match word {
                 // It is refused: the engine will take it for ended, so no later copy of its message may begin it.
-                Word::Go(_) => state.remember(attempt, Fate::Reported),
+                Word::Go(..) => state.remember(attempt, Fate::Reported),
                 Word::Stop => (),
             }
             return reported;
         };
         match (word, &known.lease) {
             (Word::Stop, Some(lease)) => lease.stop(Fault::cancelled("the engine asked to stop")),
-            (Word::Go(_) | Word::Stop, _) => (),
+            // A predecessor, or this process when it had another copy in hand, asked for it, and its lease counts from then. The
+            // start of this one gets an answer of its own.
+            (Word::Go(_, Some(token)), _) if token != known.token => return true,
+            (Word::Go(..) | Word::Stop, _) => (),
         }
         // A stop is final: a late or doubled word to go doesn't undo it.
         known.word.send_if_modified(|said| {
@@ -170,6 +178,11 @@ impl State {
 }
 
 impl Hand {
+    /// What its start is named by.
+    pub(crate) fn token(&self) -> u64 {
+        self.token
+    }
+
     /// What the engine says, once it does.
     pub(crate) async fn word(&mut self) -> Word {
         match self.word.wait_for(Option::is_some).await.map(|said| *said) {
@@ -306,10 +319,10 @@ mod tests {
         let (attempts, it) = (Arc::<Attempts>::default(), attempt());
         assert!(!attempts.word(it, Word::Stop), "nobody hears it");
         let mut hand = new(attempts.take(it, LONG, false, Counts::default().copy()));
-        assert!(attempts.word(it, Word::Go(LONG)));
-        assert_eq!(hand.word().await, Word::Go(LONG));
+        assert!(attempts.word(it, Word::Go(LONG, None)));
+        assert_eq!(hand.word().await, Word::Go(LONG, None));
         assert!(attempts.word(it, Word::Stop));
-        assert!(attempts.word(it, Word::Go(LONG)));
+        assert!(attempts.word(it, Word::Go(LONG, None)));
         assert_eq!(hand.word().await, Word::Stop);
         hand.stopped().await;
         let lease = lease(it);
@@ -317,13 +330,26 @@ mod tests {
         lease.check().unwrap_err();
     }
 
+    #[tokio::test]
+    async fn an_answer_to_another_start_is_not_heard() {
+        let (attempts, it) = (Arc::<Attempts>::default(), attempt());
+        let dropped = new(attempts.take(it, LONG, false, Counts::default().copy()));
+        let before = dropped.token();
+        drop(dropped);
+        let mut hand = new(attempts.take(it, LONG, true, Counts::default().copy()));
+        assert!(attempts.word(it, Word::Go(LONG, Some(before))), "it isn't refused, either: the answer to this one follows");
+        let ours = Word::Go(LONG, Some(hand.token()));
+        assert!(attempts.word(it, ours));
+        assert_eq!(hand.word().await, ours);
+    }
+
     #[test]
     fn what_was_refused_never_begins_here() {
         let (attempts, counts, it) = (Arc::<Attempts>::default(), Counts::default(), attempt());
-        assert!(!attempts.word(it, Word::Go(LONG)), "a predecessor asked for it");
+        assert!(!attempts.word(it, Word::Go(LONG, None)), "a predecessor asked for it");
         assert!(matches!(attempts.take(it, LONG, true, counts.copy()), Taken::Known));
         counts.are(1, 0);
-        assert!(attempts.word(it, Word::Go(LONG)), "refused once");
+        assert!(attempts.word(it, Word::Go(LONG, None)), "refused once");
     }
 
     #[test]

@@ -65,8 +65,8 @@ fn obey(worker: &Arc<Worker>, control: Control) {
             worker.announce_again.notify_one();
             worker.look_again.notify_one();
         }
-        Control::Go { attempt, pace } => {
-            if !worker.attempts.word(attempt, Word::Go(pace)) {
+        Control::Go { attempt, pace, token } => {
+            if !worker.attempts.word(attempt, Word::Go(pace, token)) {
                 tracing::info!(operation.id = %attempt.operation, attempt = attempt.n, "told to start what was dropped here");
                 worker.start(refuse(worker.clone(), attempt));
             }

@@ -50,7 +50,8 @@ pub(crate) async fn run(worker: Arc<Worker>, message: StepMessage, mut hand: Han
 
 /// Announces the start until the engine says something. `None`: it doesn't start, and its message is settled.
 async fn ask(worker: &Worker, message: &StepMessage, hand: &mut Hand, lease_s: u32) -> Option<Pace> {
-    let started = Report::Started { attempt: message.attempt, worker: worker.config.worker.clone() };
+    let (worker_id, token) = (worker.config.worker.clone(), Some(hand.token()));
+    let started = Report::Started { attempt: message.attempt, worker: worker_id, token };
     let again = AGAIN.min(Duration::from_secs(lease_s.into()) / 4);
     let announce = async {
         loop {
@@ -61,7 +62,7 @@ async fn ask(worker: &Worker, message: &StepMessage, hand: &mut Hand, lease_s: u
     tokio::select! {
         biased;
         word = hand.word() => match word {
-            Word::Go(pace) => Some(pace),
+            Word::Go(pace, _) => Some(pace),
             Word::Stop => {
                 tracing::info!("not started: the engine said no");
                 hand.settle();

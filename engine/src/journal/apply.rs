@@ -130,7 +130,8 @@ impl Unit<'_> {
                     StepState::Running { worker, .. } => worker.clone(),
                     _ => String::new(),
                 };
-                self.control(&worker, &Control::Go { attempt, pace: Pace::Long { lease_s: self.config.lease_s } })?;
+                let token = self.start_token.take();
+                self.control(&worker, &Control::Go { attempt, pace: Pace::Long { lease_s: self.config.lease_s }, token })?;
             }
             Effect::Perform { seq } => {
                 let event = self.perform(id, seq).await?;

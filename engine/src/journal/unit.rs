@@ -47,6 +47,8 @@ pub struct Unit<'t> {
     pub(super) refilled: BTreeSet<String>,
     /// Places for whose space somebody waited who doesn't any more, without having got it.
     pub(super) left_line: BTreeSet<String>,
+    /// The token of the start that is being absorbed: its answer has it too.
+    pub(crate) start_token: Option<u64>,
     /// Events that follow from events.
     pub(super) next: VecDeque<(OperationId, Event)>,
     /// Zones and workers, read once.
@@ -97,6 +99,7 @@ impl<'t> Unit<'t> {
             unsent: BTreeSet::new(),
             refilled: BTreeSet::new(),
             left_line: BTreeSet::new(),
+            start_token: None,
             next: VecDeque::new(),
             surroundings: None,
             has_users: None,

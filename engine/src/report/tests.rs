@@ -122,10 +122,24 @@ fn words(written: &Written) -> Vec<Control> {
 async fn a_start_that_is_announced_twice_at_once_is_granted_and_not_stopped() {
     let journal = Journal::new().await;
     let attempt = journal.submit("m1").await.unwrap();
-    let started = || report(Report::Started { attempt, worker: "w1".into() });
+    let started = || report(Report::Started { attempt, worker: "w1".into(), token: None });
     let written = journal.write(vec![started(), started()]).await;
     let words = words(&written);
     assert!(words.len() == 2 && words.iter().all(|it| matches!(it, Control::Go { .. })), "{words:?}");
+}
+
+#[tokio::test]
+async fn each_start_is_answered_with_its_own_token() {
+    let journal = Journal::new().await;
+    let attempt = journal.submit("m1").await.unwrap();
+    let started = |token| report(Report::Started { attempt, worker: "w1".into(), token });
+    let tokens = |written: Written| {
+        let token = |it| if let Control::Go { token, .. } = it { token } else { panic!("{it:?}") };
+        words(&written).into_iter().map(token).collect::<Vec<_>>()
+    };
+    assert_eq!(tokens(journal.write(vec![started(Some(1)), started(Some(2))]).await), [Some(1), Some(2)]);
+    // A worker of an older version.
+    assert_eq!(tokens(journal.write(vec![started(None)]).await), [None]);
 }
 
 #[tokio::test]
@@ -134,7 +148,7 @@ async fn a_renewal_beside_its_start_is_granted_and_not_stopped() {
     let attempt = journal.submit("m1").await.unwrap();
     let running = Running { attempt, done_bytes: 7, total_bytes: Some(9), sealed: vec![] };
     let renew = Report::Renew { worker: "w1".into(), token: 1, running: vec![running] };
-    let written = journal.write(vec![report(Report::Started { attempt, worker: "w1".into() }), report(renew)]).await;
+    let written = journal.write(vec![report(Report::Started { attempt, worker: "w1".into(), token: None }), report(renew)]).await;
     let stopped = words(&written).into_iter().any(|it| match it {
         Control::Renewed { stop, .. } => !stop.is_empty(),
         Control::Stop { .. } => true,
@@ -147,7 +161,7 @@ async fn a_renewal_beside_its_start_is_granted_and_not_stopped() {
 async fn a_cancelled_attempt_that_was_not_told_to_stop_is_told_by_its_next_renewal_and_by_its_next_start() {
     let journal = Journal::new().await;
     let attempt = journal.submit("m1").await.unwrap();
-    let started = || report(Report::Started { attempt, worker: "w1".into() });
+    let started = || report(Report::Started { attempt, worker: "w1".into(), token: None });
     journal.write(vec![started()]).await;
     journal.command("m2", "cancel", json!({"operation": attempt.operation})).await;
     let due_at = journal.step(attempt).await.due_at;
@@ -164,7 +178,7 @@ async fn a_cancelled_attempt_that_was_not_told_to_stop_is_told_by_its_next_renew
 async fn a_start_that_is_announced_again_counts_its_lease_from_now_and_keeps_its_progress() {
     let journal = Journal::new().await;
     let attempt = journal.submit("m1").await.unwrap();
-    let started = || report(Report::Started { attempt, worker: "w1".into() });
+    let started = || report(Report::Started { attempt, worker: "w1".into(), token: None });
     journal.write(vec![started()]).await;
     let running = Running { attempt, done_bytes: 7, total_bytes: Some(9), sealed: vec![] };
     journal.write(vec![report(Report::Renew { worker: "w1".into(), token: 1, running: vec![running] })]).await;
@@ -204,9 +218,9 @@ async fn room_that_another_engine_made_in_a_queue_is_seen_without_it() {
     let attempt = first.submit("m1").await.unwrap();
     assert_eq!(first.submit("m2").await, None, "the queue is full");
     // Another engine hears of the start, sends what waits, hears of its start too, and is gone.
-    let waiting = sent(&second.write(vec![report(Report::Started { attempt, worker: "w1".into() })]).await);
+    let waiting = sent(&second.write(vec![report(Report::Started { attempt, worker: "w1".into(), token: None })]).await);
     assert_eq!(waiting.len(), 1);
-    second.write(vec![report(Report::Started { attempt: waiting[0], worker: "w1".into() })]).await;
+    second.write(vec![report(Report::Started { attempt: waiting[0], worker: "w1".into(), token: None })]).await;
     drop(second);
     assert!(first.submit("m3").await.is_some(), "the queue is empty");
 }

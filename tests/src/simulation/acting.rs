@@ -66,7 +66,7 @@ impl Simulation<'_> {
         if self.now >= start_before {
             return self.settle_and_forget(worker, hand);
         }
-        let started = Report::Started { attempt, worker: self.workers[worker].id.clone() };
+        let started = Report::Started { attempt, worker: self.workers[worker].id.clone(), token: Some(self.token(worker, hand)) };
         let process = self.workers[worker].process;
         self.soon(Happening::Report(worker, process, Arc::new(started.clone()), None));
         if let Some(fault) = self.choices.fault_at(&[Focus::Starts], "death while wanting", 20) {

@@ -290,7 +290,7 @@ fn told(item: &Item) -> String {
     match item {
         Item::Command(command) => format!("{} {}", command.kind, command.message_id),
         Item::Report(report) => match &**report {
-            Report::Started { attempt, worker } => format!("{worker} wants {}", step(attempt)),
+            Report::Started { attempt, worker, token: _ } => format!("{worker} wants {}", step(attempt)),
             Report::Renew { worker, running, .. } => format!("{worker} renews {}", running.len()),
             Report::Done { attempt, worker, result } => format!("{worker} reports {}: {}", step(attempt), short(result)),
             Report::Declined { attempt, worker } => format!("{worker} declines {}", step(attempt)),

@@ -44,7 +44,7 @@ impl Simulation<'_> {
             }
         }
         for (worker, word) in words {
-            if let Control::Go { attempt, pace: _ } = word
+            if let Control::Go { attempt, .. } = word
                 && attempt.way == Way::Do
                 && let Some(told) = self.known.told.get_mut(&attempt.operation)
                 // Its report may be in the same commit.

@@ -21,17 +21,22 @@ impl Simulation<'_> {
             return; // Its queue went with its connection.
         }
         match control {
-            Control::Go { attempt, pace: _ } => self.go(worker, *attempt),
+            Control::Go { attempt, pace: _, token } => self.go(worker, *attempt, *token),
             Control::Stop { attempt } => self.stop(worker, *attempt),
             Control::Renewed { token, stop } => self.renewed(worker, *token, stop),
             Control::Welcome { .. } | Control::SiteChanged { .. } => (),
         }
     }
 
-    pub(super) fn go(&mut self, worker: usize, attempt: Attempt) {
+    /// Names the start of an attempt in hand.
+    pub(super) fn token(&self, worker: usize, hand: u64) -> u64 {
+        hand + (u64::from(self.workers[worker].process) << 32)
+    }
+
+    pub(super) fn go(&mut self, worker: usize, attempt: Attempt, token: Option<u64>) {
         let it = &self.workers[worker];
         match it.hand_of(attempt).map(|hand| (hand, &it.hands[&hand])) {
-            Some((hand, known)) if known.phase == Phase::Wanting => {
+            Some((hand, known)) if known.phase == Phase::Wanting && token == Some(self.token(worker, hand)) => {
                 // It ends for the worker at 80% of what the engine counts from later.
                 let until = known.since + lease_us(&known.message) * 4 / 5;
                 if let Some(it) = self.workers[worker].hands.get_mut(&hand) {

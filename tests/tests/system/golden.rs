@@ -278,6 +278,9 @@ fn golden_reports_controls_replies_and_events_are_understood() {
         assert_eq!(name, variant);
     }
     assert_eq!(controls.len(), 5);
+    let tokens: BTreeMap<String, Value> = json("messages/tokens.json");
+    kept::<wire::Report>(&tokens["started"], "a start with a token");
+    kept::<wire::Control>(&tokens["go"], "its answer");
     json::<Vec<Value>>("messages/replies.json").iter().for_each(|it| drop(kept::<wire::Reply>(it, "reply")));
     json::<Vec<Value>>("messages/events.json").iter().for_each(|it| drop(kept::<wire::CloudEvent>(it, "event")));
     json::<Vec<Value>>("messages/progress.json").iter().for_each(|it| drop(kept::<wire::Progress>(it, "progress")));

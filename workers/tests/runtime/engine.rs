@@ -105,8 +105,13 @@ impl Engine {
 
     /// The next report is that this attempt is about to start.
     pub(crate) async fn started(&mut self, wanted: Attempt) -> String {
+        self.start_of(wanted).await.0
+    }
+
+    /// The same, with the start's token.
+    pub(crate) async fn start_of(&mut self, wanted: Attempt) -> (String, Option<u64>) {
         match self.report().await {
-            Report::Started { attempt, worker } if attempt == wanted => worker,
+            Report::Started { attempt, worker, token } if attempt == wanted => (worker, token),
             other => panic!("{other:?} instead of the start of {wanted:?}"),
         }
     }

@@ -252,9 +252,9 @@ async fn a_long_step_without_the_engines_word_is_asked_for_again_and_expires() {
         }
     }
     assert!(asked > 1, "asked only once");
-    engine.tell(&worker.id, &Control::Go { attempt: late, pace: LONG }).await;
+    engine.tell(&worker.id, &Control::Go { attempt: late, pace: LONG, token: None }).await;
     assert_eq!(fault(engine.done(late).await).code, code::STEP_HANDED_BACK, "a word that comes too late is refused");
-    engine.tell(&worker.id, &Control::Go { attempt: next, pace: LONG }).await;
+    engine.tell(&worker.id, &Control::Go { attempt: next, pace: LONG, token: None }).await;
     engine.done(next).await;
     assert_eq!(worker.script.begins.load(SeqCst), 1);
 }
@@ -266,7 +266,7 @@ async fn a_long_step_stays_with_the_broker_until_the_engine_says_go() {
         let attempt = engine.send(ZONE, json!("hang"), LONG).await;
         let who = engine.started(attempt).await;
         if go {
-            engine.tell(&who, &Control::Go { attempt, pace: LONG }).await;
+            engine.tell(&who, &Control::Go { attempt, pace: LONG, token: None }).await;
             worker.script.begun().await;
         }
         worker.kill().await;
@@ -275,6 +275,25 @@ async fn a_long_step_stays_with_the_broker_until_the_engine_says_go() {
         }
         engine.assert_empty(&names::steps_queue(ZONE)).await;
     }
+}
+
+/// Found by the simulation: the word that its predecessor had asked for was taken for the answer to its own, later start, and so the
+/// lease for longer than it was.
+#[tokio::test]
+async fn a_word_to_start_that_answers_another_start_is_not_taken() {
+    let (mut engine, worker) = start().await;
+    let attempt = engine.send(ZONE, json!("end"), Pace::Long { lease_s: 4 }).await;
+    let (who, token) = engine.start_of(attempt).await;
+    let token = token.unwrap();
+    engine.tell(&who, &Control::Go { attempt, pace: LONG, token: Some(token.wrapping_add(1)) }).await;
+    // One may have been on its way by then; who had begun would announce no other.
+    for _ in 0..3 {
+        assert_eq!(engine.start_of(attempt).await, (who.clone(), Some(token)));
+    }
+    assert_eq!(worker.script.begins.load(SeqCst), 0);
+    engine.tell(&who, &Control::Go { attempt, pace: LONG, token: Some(token) }).await;
+    while !matches!(engine.report().await, Report::Done { attempt: it, .. } if it == attempt) {}
+    assert_eq!(worker.script.begins.load(SeqCst), 1);
 }
 
 #[tokio::test]
@@ -293,7 +312,7 @@ async fn of_two_workers_with_one_attempt_only_the_one_with_the_engines_word_runs
         }
     }
     engine.tell(&two.id, &Control::Stop { attempt }).await;
-    engine.tell(&one.id, &Control::Go { attempt, pace: LONG }).await;
+    engine.tell(&one.id, &Control::Go { attempt, pace: LONG, token: None }).await;
     let (done, worker) = loop {
         match engine.report().await {
             Report::Done { result, worker, .. } => break (result, worker),
@@ -303,7 +322,7 @@ async fn of_two_workers_with_one_attempt_only_the_one_with_the_engines_word_runs
     };
     assert_eq!((output(&done), worker), ("attempt 1", one.id.clone()));
     // It runs nothing after a word to stop, whatever comes later.
-    engine.tell(&two.id, &Control::Go { attempt, pace: LONG }).await;
+    engine.tell(&two.id, &Control::Go { attempt, pace: LONG, token: None }).await;
     let sign = engine.send("host.h2", json!("end"), SHORT).await;
     while !matches!(engine.report().await, Report::Done { attempt, .. } if attempt == sign) {}
     assert_eq!((one.script.begins.load(SeqCst), two.script.begins.load(SeqCst)), (1, 1));
@@ -318,7 +337,7 @@ async fn a_doubled_message_is_one_attempt() {
         engine.send_this(ZONE, &message).await;
         if pace == LONG {
             let who = engine.started(message.attempt).await;
-            engine.tell(&who, &Control::Go { attempt: message.attempt, pace }).await;
+            engine.tell(&who, &Control::Go { attempt: message.attempt, pace, token: None }).await;
         }
         worker.script.begun().await;
         worker.script.go_on.add_permits(1);
@@ -339,7 +358,7 @@ async fn answered_renewals_keep_a_step_alive_past_its_first_lease() {
     let attempt = engine.send(ZONE, json!("wait"), pace).await;
     let who = engine.started(attempt).await;
     let start = Instant::now();
-    engine.tell(&who, &Control::Go { attempt, pace }).await;
+    engine.tell(&who, &Control::Go { attempt, pace, token: None }).await;
     while start.elapsed() < Duration::from_secs(10) {
         let (token, running) = engine.renewal().await;
         assert_eq!(running.len(), 1);
@@ -358,7 +377,7 @@ async fn without_answers_a_step_ends_before_its_lease_does() {
     let attempt = engine.send(ZONE, json!("hang"), pace).await;
     let who = engine.started(attempt).await;
     let lease_ends = Instant::now() + Duration::from_secs(15);
-    engine.tell(&who, &Control::Go { attempt, pace }).await;
+    engine.tell(&who, &Control::Go { attempt, pace, token: None }).await;
     // Asked for at least once; how often is the machine's affair.
     engine.renewal().await;
     assert!(worker.script.ended().await < lease_ends);
@@ -380,7 +399,7 @@ async fn a_renewal_that_names_an_attempt_stops_it_and_renews_the_others() {
     for _ in 0..2 {
         let attempt = engine.send(ZONE, json!("wait"), pace).await;
         let who = engine.started(attempt).await;
-        engine.tell(&who, &Control::Go { attempt, pace }).await;
+        engine.tell(&who, &Control::Go { attempt, pace, token: None }).await;
         assert_eq!(worker.script.begun().await, attempt);
         attempts.push(attempt);
     }
@@ -406,7 +425,7 @@ async fn a_stop_ends_a_step_of_either_pace() {
         let attempt = engine.send(ZONE, json!("hang"), pace).await;
         if pace == LONG {
             let who = engine.started(attempt).await;
-            engine.tell(&who, &Control::Go { attempt, pace }).await;
+            engine.tell(&who, &Control::Go { attempt, pace, token: None }).await;
         }
         assert_eq!(worker.script.begun().await, attempt);
         engine.tell(&worker.id, &Control::Stop { attempt }).await;
@@ -428,7 +447,7 @@ async fn a_lost_connection_stops_short_steps_and_not_long_ones() {
     let (mut engine, worker) = start().await;
     let long = engine.send(ZONE, json!("wait"), LONG).await;
     let who = engine.started(long).await;
-    engine.tell(&who, &Control::Go { attempt: long, pace: LONG }).await;
+    engine.tell(&who, &Control::Go { attempt: long, pace: LONG, token: None }).await;
     assert_eq!(worker.script.begun().await, long);
     let short = engine.send(ZONE, json!("hang"), SHORT).await;
     assert_eq!(worker.script.begun().await, short);
@@ -445,7 +464,7 @@ async fn packs_of_a_failed_step_are_told_before_its_end() {
     let (mut engine, _worker) = start().await;
     let attempt = engine.send(ZONE, json!({"seal_and_fail": 250}), LONG).await;
     let who = engine.started(attempt).await;
-    engine.tell(&who, &Control::Go { attempt, pace: LONG }).await;
+    engine.tell(&who, &Control::Go { attempt, pace: LONG, token: None }).await;
     let mut packs = vec![];
     while packs.len() < 250 {
         let (token, running) = engine.renewal().await;
@@ -505,10 +524,10 @@ async fn a_worker_does_no_more_at_once_than_it_says() {
         let (mut left, mut begun) = (9, 0);
         while left > 0 {
             match engine.report().await {
-                Report::Started { attempt, worker } => {
+                Report::Started { attempt, worker, token } => {
                     begun += 1;
                     assert_eq!(begun, 10 - left, "a second one was to start while one had not ended");
-                    engine.tell(&worker, &Control::Go { attempt, pace }).await;
+                    engine.tell(&worker, &Control::Go { attempt, pace, token }).await;
                 }
                 Report::Done { .. } => left -= 1,
                 other => panic!("{other:?}"),
@@ -525,7 +544,7 @@ async fn a_worker_that_is_asked_to_stop_hands_back_what_it_cannot_finish() {
     let worker = Running::start(&engine, Config { concurrency: 1, drain_s: 0, ..config("h1") });
     let attempt = engine.send(ZONE, json!("hang"), LONG).await;
     let who = engine.started(attempt).await;
-    engine.tell(&who, &Control::Go { attempt, pace: LONG }).await;
+    engine.tell(&who, &Control::Go { attempt, pace: LONG, token: None }).await;
     worker.script.begun().await;
     let waits = engine.send(ZONE, json!("end"), LONG).await;
     let stop = worker.stop.clone();
@@ -544,7 +563,7 @@ async fn a_worker_that_is_asked_to_stop_finishes_what_it_can() {
     let (mut engine, worker) = start().await;
     let long = engine.send(ZONE, json!("wait"), LONG).await;
     let who = engine.started(long).await;
-    engine.tell(&who, &Control::Go { attempt: long, pace: LONG }).await;
+    engine.tell(&who, &Control::Go { attempt: long, pace: LONG, token: None }).await;
     worker.script.begun().await;
     let short = engine.send(ZONE, json!("wait"), SHORT).await;
     worker.script.begun().await;
@@ -580,9 +599,9 @@ async fn with_messages_doubled_lost_and_out_of_order_each_attempt_runs_once_and_
         }
         while !open.is_empty() {
             match engine.report().await {
-                Report::Started { attempt, worker } => {
+                Report::Started { attempt, worker, token } => {
                     let control = match open.get(&attempt) {
-                        Some(pace) => Control::Go { attempt, pace: *pace },
+                        Some(pace) => Control::Go { attempt, pace: *pace, token },
                         None => Control::Stop { attempt },
                     };
                     engine.tell(&worker, &control).await;

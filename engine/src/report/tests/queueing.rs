@@ -22,7 +22,7 @@ async fn who_comes_as_there_is_room_again_does_not_overtake_who_waits() {
         let other = if engines == 2 { &beside } else { &journal };
         let (sent, waits) = submit_beside(&journal, "m2", vec![]).await;
         assert_eq!(sent, [], "there is no room");
-        let started = report(Report::Started { attempt: first, worker: "w1".into() });
+        let started = report(Report::Started { attempt: first, worker: "w1".into(), token: None });
         let (sent, last) = submit_beside(other, "m3", vec![started]).await;
         assert_eq!(sent.first(), Some(&waits), "{engines} engines: {last} came later");
     }

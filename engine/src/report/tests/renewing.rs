@@ -15,7 +15,7 @@ async fn an_attempt_whose_books_are_wrong_is_stopped_and_the_others_are_renewed(
     for volume in ["a.raw", "b.raw"] {
         let measure = measuring(&journal, volume).await;
         let copy = sent(&journal.write(vec![measured(measure, 1)]).await).pop().unwrap();
-        journal.write(vec![report(Report::Started { attempt: copy, worker: "w1".into() })]).await;
+        journal.write(vec![report(Report::Started { attempt: copy, worker: "w1".into(), token: None })]).await;
         copies.push(copy);
     }
     let running = |attempt: Attempt, bytes: u64| -> Running {
