@@ -53,16 +53,20 @@ impl Simulation<'_> {
         }
     }
 
+    /// Seconds that a pack stays after its last use in this schedule, and what nobody knows of.
+    pub(super) fn grace_s(&self) -> i64 {
+        if self.waits_for_late { GRACE_S } else { SHORT_GRACE_S }
+    }
+
     /// When a sweep may give back what is booked for abandoned operations, microseconds. One keeps it whose object is
     /// committed, or whose packs another one took over.
     fn remains_go(&self) -> Option<i64> {
         if self.world.abandoned.is_empty() {
             return None;
         }
-        let grace_us = if self.waits_for_late { GRACE_S } else { SHORT_GRACE_S } * 1_000_000;
         let remains = self.place.sqlite.sums(REMAINS).expect("what remains");
         let go = remains.into_iter().filter(|(id, _)| self.world.goes_at_last(OperationId(*id)));
-        go.map(|(_, at)| at.cast_signed() + grace_us).min()
+        go.map(|(_, at)| at.cast_signed() + self.grace_s() * 1_000_000).min()
     }
 
     /// Nothing happens any more: everything is over or Ready, and nothing is left of what is over.

@@ -82,11 +82,9 @@ impl Simulation<'_> {
             let (user, id) = &id;
             self.wrong.push(format!("{} of {user} with message id {id}, first: {first}, was answered {reply:?}", command.kind));
         }
-        if !first {
-            self.known.count(if reused { "id reused" } else { "asked again" });
-        }
-        if first {
-            self.known.ids.insert(id, (asked, answer));
+        match first {
+            true => drop(self.known.ids.insert(id, (asked, answer))),
+            false => self.known.count(if reused { "id reused" } else { "asked again" }),
         }
         first
     }

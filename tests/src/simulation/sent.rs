@@ -1,10 +1,7 @@
 //! What a commit sends, beside what it says: steps in their form, in time and for what is still wanted; words to workers; and
 //! what a sweep is sent with.
 
-use super::{
-    schedule::Simulation,
-    setup::{GRACE_S, SHORT_GRACE_S},
-};
+use super::schedule::Simulation;
 use longshore_engine::journal::Item;
 use longshore_schema::{
     ids::{OperationId, PackId},
@@ -103,7 +100,7 @@ impl Simulation<'_> {
     /// What a sweep is to remove wasn't needed for the whole grace.
     fn check_grace(&mut self, message: &StepMessage) {
         let chosen = serde_json::from_value::<sweep::Chosen>(message.input.clone()).expect("what a sweep removes");
-        let grace_s = if self.waits_for_late { GRACE_S } else { SHORT_GRACE_S };
+        let grace_s = self.grace_s();
         let since = self.now - grace_s * 1_000_000;
         let (world, is_needed) = (&self.world, self.world.needed());
         let early = |it: &&PackId| is_needed.contains(*it) || world.needed_until.get(*it).is_some_and(|until| *until > since);

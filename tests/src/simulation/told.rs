@@ -153,11 +153,9 @@ impl Simulation<'_> {
             self.wrong.push(format!("{id} is {} because of {:?}", data.to, data.fault));
         }
         let becomes_ready = data.to == "ready";
+        let was_late = data.to == "failed" && data.fault.as_ref().is_some_and(|it| it.code == code::DEADLINE_PASSED);
         (told.rests, told.running) = (false, None);
         told.lately.push(data.to.clone());
-        if data.fault.as_ref().is_some_and(|it| it.code == code::DEADLINE_PASSED) && data.to == "failed" {
-            self.known.mix.entry("deadline".into()).and_modify(|it| *it += 1).or_insert(1);
-        }
         if data.to == "failed" {
             said.failures.extend(data.fault.clone().map(|fault| (id, fault)));
         }
@@ -167,6 +165,9 @@ impl Simulation<'_> {
         let counted = format!("{} {}", data.to, data.kind);
         (told.kind, told.state, told.seq, told.object) = (data.kind, data.to, data.seq, data.object);
         self.known.count(&counted);
+        if was_late {
+            self.known.count("deadline");
+        }
         if becomes_ready {
             self.observe_ready(id);
         } else {

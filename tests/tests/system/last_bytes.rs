@@ -169,7 +169,7 @@ fn parcel(exchange: &str, routing_key: &str, properties: Properties, body: Value
     Parcel { exchange, routing_key, mandatory: true, properties, body: body.to_string().into() }
 }
 
-/// The same without luck: both have read what is left before one of them writes.
+/// Without luck: both have read what is left before one of them writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_transactions_that_saw_the_same_last_bytes_one_commits_and_the_other_reads_again() {
     let crowd = Crowd::new(2 * BOOKED - 1).await;
