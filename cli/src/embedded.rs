@@ -1,13 +1,14 @@
 //! Engine and workers in one process, over channels. It holds the database's lock, and serves the socket
 //! beside the database for every other `longshore` of the user's.
 //!
-//! There is one worker for each zone of the site: on one host, all of them are here.
+//! There is one worker for each zone of the site: on one host, all of them are here. Where there are several, one more
+//! reaches the stores of all of them, so that objects can be copied from zone to zone.
 
 use anyhow::Context;
 use longshore_courier::{Courier, Queue, embedded::Embedded as Hub, socket};
 use longshore_engine::{config::Config, database::Database, engine};
 use longshore_schema::{
-    site::is_name,
+    site::{Role, is_name},
     tables::{place, worker, zone},
     wire::{Announce, WorkerKind, names},
 };
@@ -116,13 +117,16 @@ struct Workers {
 }
 
 impl Workers {
-    /// A worker for each zone, also for those that come later.
+    /// A worker for each zone, also for those that come later, and one between them from the second one on.
     async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let (mut known, mut running) = (BTreeSet::new(), JoinSet::new());
         let ended = loop {
             for zone in zones(&self.database).await.unwrap_or_default() {
                 if known.insert(zone.clone()) {
-                    running.spawn(self.worker(&zone, stop.clone()));
+                    running.spawn(self.worker(WorkerKind::Kvm, &zone, host_in(&self.options.host, &zone), stop.clone()));
+                    if known.len() == 2 {
+                        running.spawn(self.worker(WorkerKind::Transfer, &zone, self.options.host.clone(), stop.clone()));
+                    }
                 }
             }
             tokio::select! {
@@ -136,8 +140,14 @@ impl Workers {
         ended
     }
 
-    fn worker(&self, zone: &str, stop: CancellationToken) -> impl Future<Output = anyhow::Result<()>> + use<> {
-        let mut config = config::Config::new(WorkerKind::Kvm, zone, host_in(&self.options.host, zone));
+    fn worker(
+        &self,
+        kind: WorkerKind,
+        zone: &str,
+        host: String,
+        stop: CancellationToken,
+    ) -> impl Future<Output = anyhow::Result<()>> + use<> {
+        let mut config = config::Config::new(kind, zone, host);
         config.concurrency = self.options.concurrency;
         config.tools.clone_from(&self.tools);
         let courier: Arc<dyn Courier> = Arc::new(self.hub.courier());
@@ -169,7 +179,7 @@ fn as_name(text: &str) -> String {
     if is_name(plain) { plain.to_owned() } else { "localhost".into() }
 }
 
-/// Waits until each zone's worker said of all its places whether it reaches them.
+/// Waits until each worker said of all its places whether it reaches them.
 async fn all_tried(database: &Database, host: &str, since: i64) {
     loop {
         if matches!(untried(database, host, since).await, Ok(false)) {
@@ -182,17 +192,28 @@ async fn all_tried(database: &Database, host: &str, since: i64) {
 async fn untried(database: &Database, host: &str, since: i64) -> anyhow::Result<bool> {
     let workers = worker::Entity::find().all(database.read()).await?;
     let places = place::Entity::find().all(database.read()).await?;
-    for zone in zone::Entity::find().all(database.read()).await? {
-        let host = host_in(host, &zone.name);
-        let Some(worker) = workers.iter().find(|it| it.host == host && it.seen_at >= since) else { return Ok(true) };
-        let said: Announce = serde_json::from_value(worker.announced.clone())?;
+    let zones = zone::Entity::find().all(database.read()).await?;
+    for zone in &zones {
         let near = |it: &&place::Model| it.zone.as_ref() == Some(&zone.name) || it.region.as_ref() == Some(&zone.region);
-        let tried = |name: &String| said.pools.contains(name) || said.stores.contains(name) || said.problems.contains_key(name);
-        if places.iter().filter(near).any(|it| !tried(&it.name)) {
+        if has_untried(&workers, &host_in(host, &zone.name), since, places.iter().filter(near))? {
             return Ok(true);
         }
     }
-    Ok(false)
+    let stores = places.iter().filter(|it| it.role == Role::Store.as_str());
+    Ok(zones.len() > 1 && has_untried(&workers, host, since, stores)?)
+}
+
+/// Whether the worker of that host didn't say yet of all these places whether it reaches them.
+fn has_untried<'p>(
+    workers: &[worker::Model],
+    host: &str,
+    since: i64,
+    mut places: impl Iterator<Item = &'p place::Model>,
+) -> anyhow::Result<bool> {
+    let Some(worker) = workers.iter().find(|it| it.host == host && it.seen_at >= since) else { return Ok(true) };
+    let said: Announce = serde_json::from_value(worker.announced.clone())?;
+    let tried = |name: &String| said.pools.contains(name) || said.stores.contains(name) || said.problems.contains_key(name);
+    Ok(places.any(|it| !tried(&it.name)))
 }
 
 #[cfg(test)]

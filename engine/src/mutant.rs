@@ -20,6 +20,8 @@ pub enum Mutant {
     CancelWithoutProbe,
     /// A pack is condemned while somebody uses it.
     CondemnUsedPacks,
+    /// An object that is being copied isn't held.
+    CopyUnheld,
     /// A verification whose step failed is one that succeeded.
     CountFailedVerifies,
     /// Of deadlines that pass only those of operations that wait are seen.

@@ -211,6 +211,9 @@ impl<T> Gives<T> for Output<T> {
     }
 }
 
+/// What an object's root and its `ready` take in a store, beside the root's own length.
+pub const READY_BYTES: u64 = 1024;
+
 /// How long a step that is one message each way may take.
 pub const SHORT: Pace = Pace::Short { bound_s: 30 };
 

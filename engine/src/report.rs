@@ -9,10 +9,10 @@ use crate::{
 };
 use longshore_schema::{
     ids::OperationId,
-    site::Place,
+    site::{Place, Role},
     step::{Attempt, Pace},
     tables::{place, site, step, worker, zone},
-    wire::{Announce, Control, Progress, Report, Running, names},
+    wire::{Announce, Control, Progress, Report, Running, WorkerKind, names},
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, EntityTrait, ExprTrait, QueryFilter,
@@ -71,6 +71,10 @@ async fn announced(unit: &mut Unit<'_>, announce: &Announce) -> Result<(), Faile
     let mut near = place::Column::Zone.eq(&announce.zone);
     if let Some(region) = region {
         near = near.or(place::Column::Region.eq(region));
+    }
+    if announce.kind == WorkerKind::Transfer {
+        // Objects are copied from region to region.
+        near = near.or(place::Column::Role.eq(Role::Store.as_str()));
     }
     let places = place::Entity::find().filter(near).all(unit.tx()).await?;
     let places: Vec<Place> = places.into_iter().filter_map(|it| serde_json::from_value(it.definition).ok()).collect();

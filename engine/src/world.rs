@@ -31,6 +31,15 @@ pub enum Touch {
         /// Whose.
         tenant: String,
     },
+    /// An object, and the latest Ready one in `store` of the same volume: a backup of it, or a copy of one.
+    Kin {
+        /// The object.
+        object: OperationId,
+        /// The store.
+        store: String,
+        /// Whose.
+        tenant: String,
+    },
 }
 
 /// What every plan may look at: read once for many.
@@ -53,7 +62,7 @@ pub struct World {
     pub places: BTreeMap<String, Seen>,
     /// By id.
     pub objects: BTreeMap<OperationId, Object>,
-    /// For `Touch::Lineage`.
+    /// For `Touch::Lineage` and `Touch::Kin`.
     pub lineage: Option<Object>,
     /// All that announced themselves within a day, in the order of their ids.
     pub workers: Arc<Vec<Worker>>,
@@ -88,6 +97,10 @@ pub struct Object {
     pub tenant: String,
     /// Its zone.
     pub zone: String,
+    /// Its name, if it was given one.
+    pub name: Option<String>,
+    /// The volume that it was made from, or into: `pool/volume`.
+    pub subject: Option<String>,
     /// The store that has it.
     pub store: Option<String>,
     /// Whether it is Ready and not to be destroyed.
@@ -96,7 +109,7 @@ pub struct Object {
     pub state: String,
     /// What was made.
     pub output: Value,
-    /// For `Touch::Base` and `Touch::Lineage`: packs of its that every object refers to only a little of.
+    /// For `Touch::Base`, `Touch::Lineage` and `Touch::Kin`: packs of its that every object refers to only a little of.
     pub sparse: Vec<PackId>,
 }
 

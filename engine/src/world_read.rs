@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     database::Failed,
     mutant::{self, Mutant},
-    operation::{Operation, backup_snapshot::BackupSnapshot, create_volume::CreateVolume},
+    operation::{Operation, backup_snapshot::BackupSnapshot, copy_object::CopyObject, create_volume::CreateVolume},
     packs,
     world::{Object, Seen, Surroundings, Touch, Worker, World, Zone},
 };
@@ -60,11 +60,19 @@ pub async fn read(db: &impl ConnectionTrait, around: Surroundings, touches: Vec<
             }
             Touch::Lineage { subject, store, tenant } => {
                 world.lineage = lineage(db, &around.fresh, &subject, &store, &tenant).await?;
-                if let Some(object) = &mut world.lineage {
-                    object.sparse = packs::sparse(db, object.id).await?;
+            }
+            Touch::Kin { object, store, tenant } => {
+                if !world.objects.contains_key(&object) {
+                    read_object(db, &mut world, object).await?;
+                }
+                if let Some(subject) = world.objects.get(&object).and_then(|it| it.subject.clone()) {
+                    world.lineage = kin(db, &around.fresh, &subject, &store, &tenant).await?;
                 }
             }
         }
+    }
+    if let Some(object) = &mut world.lineage {
+        object.sparse = packs::sparse(db, object.id).await?;
     }
     Ok(world)
 }
@@ -102,8 +110,7 @@ async fn lineage(
 ) -> Result<Option<Object>, Failed> {
     let (backup, made) = (backups_of(subject, store, tenant), made_as(subject, tenant));
     let (backup, made) = (backup.one(db).await?, made.one(db).await?);
-    let of_volume = |it: &&operation::Model| it.subject.as_deref() == Some(subject) && it.tenant == tenant;
-    let of_kind = |kind: &'static str| fresh.iter().filter(of_volume).filter(move |it| it.kind == kind).cloned();
+    let of_kind = |kind| fresh_of(fresh, kind, subject, tenant);
     let backup = of_kind(BackupSnapshot::KIND).filter(|it| it.store.as_deref() == Some(store)).chain(backup);
     let backup = backup.max_by_key(|it| it.id);
     let made = of_kind(CreateVolume::KIND).chain(made).max_by_key(|it| it.id);
@@ -123,9 +130,37 @@ async fn lineage(
     Ok(backup.map(object_of))
 }
 
+/// The latest object of a volume in a store, backed up there or copied to it. `fresh`: what became Ready just now.
+async fn kin(
+    db: &impl ConnectionTrait,
+    fresh: &[operation::Model],
+    subject: &str,
+    store: &str,
+    tenant: &str,
+) -> Result<Option<Object>, Failed> {
+    let (backup, copy) = (backups_of(subject, store, tenant).one(db).await?, copies_of(subject, store, tenant).one(db).await?);
+    let fresh = [BackupSnapshot::KIND, CopyObject::KIND].into_iter().flat_map(|kind| fresh_of(fresh, kind, subject, tenant));
+    let fresh = fresh.filter(|it| it.store.as_deref() == Some(store));
+    Ok(fresh.chain(backup).chain(copy).max_by_key(|it| it.id).map(object_of))
+}
+
+fn fresh_of(fresh: &[operation::Model], kind: &str, subject: &str, tenant: &str) -> impl Iterator<Item = operation::Model> {
+    let of_volume = fresh.iter().filter(move |it| it.subject.as_deref() == Some(subject) && it.tenant == tenant);
+    of_volume.filter(move |it| it.kind == kind).cloned()
+}
+
 /// Backups of a volume in a store, the latest first.
 pub fn backups_of(subject: &str, store: &str, tenant: &str) -> Select<operation::Entity> {
-    let ready = ready_of(subject, tenant).filter(operation::Column::Kind.eq(BackupSnapshot::KIND));
+    in_store(BackupSnapshot::KIND, subject, store, tenant)
+}
+
+/// Copies of a volume's objects in a store, the latest first.
+pub fn copies_of(subject: &str, store: &str, tenant: &str) -> Select<operation::Entity> {
+    in_store(CopyObject::KIND, subject, store, tenant)
+}
+
+fn in_store(kind: &str, subject: &str, store: &str, tenant: &str) -> Select<operation::Entity> {
+    let ready = ready_of(subject, tenant).filter(operation::Column::Kind.eq(kind));
     ready.filter(operation::Column::Store.eq(store))
 }
 
@@ -149,6 +184,8 @@ fn object_of(row: operation::Model) -> Object {
         kind: row.kind,
         tenant: row.tenant,
         zone: row.zone,
+        name: row.name,
+        subject: row.subject,
         store: row.store,
         usable: (row.state == "ready" && !row.destroy_requested)
             || (row.state == "destroying" && mutant::is(Mutant::HoldWhatGoes)),

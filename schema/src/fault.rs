@@ -107,6 +107,8 @@ pub mod code {
         STORE_MISBEHAVED = "store.misbehaved";
         /// The store's bucket or directory does not exist.
         STORE_MISSING = "store.missing";
+        /// The object is in that store already.
+        STORE_SAME = "store.same";
         /// The store is slow, overloaded or away.
         STORE_UNAVAILABLE = "store.unavailable";
         /// No such store.

@@ -21,6 +21,8 @@ use std::{
 pub(crate) enum Kind {
     /// Copy a volume, or a named snapshot of it, into a store.
     BackupSnapshot(BackupSnapshot),
+    /// Copy an object into another store.
+    CopyObject(CopyObject),
     /// Make a volume in a pool from a snapshot.
     CreateVolume(CreateVolume),
     /// Remove what nobody uses from a store; engines do it by themselves, too.
@@ -83,6 +85,36 @@ pub(crate) struct BackupSnapshot {
     /// Ask the guest for a consistent state first.
     #[arg(long)]
     quiesce: Option<bool>,
+}
+
+/// As in `longshore_engine::operation::copy_object`.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct CopyObject {
+    #[command(flatten)]
+    #[serde(skip)]
+    file: Body,
+    /// The object to copy: its operation's id.
+    #[arg(long, required_unless_present = "body")]
+    from: Option<OperationId>,
+    /// The store that gets the copy; another one than the object is in.
+    #[arg(long, required_unless_present = "body")]
+    store: Option<String>,
+    /// What may be taken over in that store instead of stored again: auto (the latest object of the same volume there), full
+    /// (nothing), or an operation's id [default: auto].
+    #[arg(long)]
+    base: Option<String>,
+    /// The zone whose workers copy; without, the nearest to both stores with a worker that reaches both.
+    #[arg(long)]
+    zone: Option<String>,
+    /// A name for people; without, the object's.
+    #[arg(long)]
+    name: Option<String>,
+    /// What to do when the store is full: wait for room until the deadline, or fail [default: wait].
+    #[arg(long, value_parser = ["wait", "refuse"])]
+    when_full: Option<String>,
+    /// Seconds from now until it is given up [default: 86400, a day].
+    #[arg(long)]
+    deadline_s: Option<u64>,
 }
 
 /// As in `longshore_engine::operation::create_volume`.
@@ -150,6 +182,7 @@ impl Kind {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Kind::BackupSnapshot(_) => "backup-snapshot",
+            Kind::CopyObject(_) => "copy-object",
             Kind::CreateVolume(_) => "create-volume",
             Kind::SweepStore(_) => "sweep-store",
             Kind::VerifyObject(_) => "verify-object",
@@ -160,6 +193,7 @@ impl Kind {
     pub(crate) fn body(&self) -> Result<Value, Ended> {
         match self {
             Kind::BackupSnapshot(it) => merge(&it.file, it),
+            Kind::CopyObject(it) => merge(&it.file, it),
             Kind::CreateVolume(it) => merge(&it.file, it),
             Kind::SweepStore(it) => merge(&it.file, it),
             Kind::VerifyObject(it) => merge(&it.file, it),
@@ -247,6 +281,10 @@ mod tests {
             (
                 "longshore submit backup-snapshot --zone z1 --pool p --volume v --store s --snapshot one --base full".to_owned(),
                 json!({"zone": "z1", "pool": "p", "volume": "v", "store": "s", "snapshot": "one", "base": "full"}),
+            ),
+            (
+                format!("longshore submit copy-object --from {id} --store s --base {id} --when-full refuse"),
+                json!({"from": id, "store": "s", "base": id, "when_full": "refuse"}),
             ),
             (
                 format!("longshore submit create-volume --zone z1 --from {id} --pool p --volume w --format raw --deadline-s 60"),

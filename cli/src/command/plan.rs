@@ -65,29 +65,37 @@ impl Plan {
     }
 }
 
-/// When no embedded engine runs, the plan is for the worker that it would have in each zone.
+/// When no embedded engine runs, the plan is for the workers that it would have: one in each zone, and one for the stores
+/// of all if there are several (`embedded.rs`).
 async fn expected(database: &Database, world: &World) -> anyhow::Result<Vec<Worker>> {
     let places = place::Entity::find().all(database.read()).await.context("read the places")?;
-    let worker = |(name, zone): (&String, &longshore_engine::world::Zone)| {
-        let near = |it: &&place::Model| it.zone.as_ref() == Some(name) || it.region.as_ref() == Some(&zone.region);
-        let of = |role: &str| places.iter().filter(near).filter(|it| it.role == role).map(|it| it.name.clone()).collect();
-        let announced = Announce {
-            worker: format!("{name}-embedded"),
-            incarnation: uuid::Uuid::nil(),
-            kind: WorkerKind::Kvm,
-            host: name.clone(),
-            zone: name.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            tools: std::collections::BTreeMap::new(),
-            pools: of("pool"),
-            stores: of("store"),
-            concurrency: 1,
-            problems: std::collections::BTreeMap::new(),
-            leaving: false,
-        };
-        Worker { announced, live: true }
+    let names = |role: &str, near: &dyn Fn(&place::Model) -> bool| {
+        places.iter().filter(|it| it.role == role && near(it)).map(|it| it.name.clone()).collect::<Vec<_>>()
     };
-    Ok(world.zones.iter().map(worker).collect())
+    let of_zone = |(name, zone): (&String, &longshore_engine::world::Zone)| {
+        let near = |it: &place::Model| it.zone.as_ref() == Some(name) || it.region.as_ref() == Some(&zone.region);
+        worker(WorkerKind::Kvm, name, names("pool", &near), names("store", &near))
+    };
+    let between = world.zones.keys().nth(1).map(|zone| worker(WorkerKind::Transfer, zone, vec![], names("store", &|_| true)));
+    Ok(world.zones.iter().map(of_zone).chain(between).collect())
+}
+
+fn worker(kind: WorkerKind, zone: &str, pools: Vec<String>, stores: Vec<String>) -> Worker {
+    let announced = Announce {
+        worker: format!("{zone}-embedded-{}", kind.as_str()),
+        incarnation: uuid::Uuid::nil(),
+        kind,
+        host: zone.to_owned(),
+        zone: zone.to_owned(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        tools: std::collections::BTreeMap::new(),
+        pools,
+        stores,
+        concurrency: 1,
+        problems: std::collections::BTreeMap::new(),
+        leaving: false,
+    };
+    Worker { announced, live: true }
 }
 
 fn text(kind: &str, plan: &PlanData) -> String {

@@ -14,6 +14,7 @@ pub(crate) fn subject(operation: &OperationView) -> String {
             let snapshot = text("snapshot").map(|it| format!("@{it}")).unwrap_or_default();
             format!("{}{snapshot} -> {}", volume(), text("store").unwrap_or("?"))
         }
+        "copy-object" => format!("{} -> {}", text("from").unwrap_or("?"), text("store").unwrap_or("?")),
         "create-volume" => format!("{} -> {}", text("from").unwrap_or("?"), volume()),
         _ => ["object", "store", "from"].iter().find_map(|it| text(it)).unwrap_or_default().to_owned(),
     }

@@ -9,7 +9,7 @@ use crate::{
     database::Failed,
     machine::Event,
     operation,
-    plan::{EngineStep, Work},
+    plan::{self, EngineStep, Work},
 };
 use longshore_schema::{
     fault::{Fault, code},
@@ -17,8 +17,7 @@ use longshore_schema::{
 };
 use serde_json::Value;
 
-/// What a root and its `ready` take in a store, beside the root's own length.
-const READY_BYTES: i64 = 1024;
+const READY_BYTES: i64 = plan::READY_BYTES as i64;
 
 impl Unit<'_> {
     pub(super) async fn perform(&mut self, id: OperationId, seq: u16) -> Result<Event, Failed> {

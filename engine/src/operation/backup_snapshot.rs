@@ -1,15 +1,18 @@
 //! `backup-snapshot`: copies a volume, or a named snapshot of it, into a store as a complete object of its own.
 //! What an earlier object of the same volume has is taken over, not stored again.
 
-use super::{About, Operation, WhenFull, check_volume_name, field};
+use super::{
+    About, Operation, WhenFull,
+    base::{Base, taken_over},
+    check_volume_name, with_written,
+};
 use crate::{
     machine, path,
     plan::{Amount, EngineStep, LONG, Need, Plan, SHORT, Undo, UndoWhen, call},
-    world::{Asked, Object, Touch, World},
+    world::{Asked, Touch, World},
 };
 use longshore_schema::{
     fault::{Fault, code},
-    ids::OperationId,
     site::PathPolicy,
     steps::{
         object,
@@ -62,20 +65,6 @@ pub struct BackupSnapshot {
     pub quiesce: Option<bool>,
 }
 
-/// What may be taken over.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Base {
-    /// The latest object of the same volume in the same store.
-    #[default]
-    Auto,
-    /// Nothing.
-    Full,
-    /// That object.
-    #[serde(untagged)]
-    Object(OperationId),
-}
-
 /// How the object is kept in the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -91,28 +80,6 @@ impl BackupSnapshot {
     fn subject(&self) -> String {
         format!("{}/{}", self.pool, self.volume)
     }
-
-    /// The object to take over from, with the reason if there is none.
-    fn base<'w>(&self, world: &'w World, asked: &Asked, extent_size: u32) -> Result<Option<&'w Object>, Fault> {
-        let usable = |it: &&Object| {
-            it.usable && it.store.as_deref() == Some(&*self.store) && it.output.get("extent_size") == Some(&json!(extent_size))
-        };
-        match &self.base {
-            Base::Full => Ok(None),
-            Base::Auto => Ok(world.lineage.as_ref().filter(usable)),
-            Base::Object(id) => {
-                let (object, _) = world.object(*id, &asked.tenant)?;
-                let why = || {
-                    Fault::permanent(code::OBJECT_WRONG_KIND, format!("{id} is not in store {} with its extent size", self.store))
-                };
-                Some(object).filter(usable).ok_or_else(why).map(Some)
-            }
-        }
-    }
-}
-
-fn taken_over(base: &Object) -> Result<object::Base, Fault> {
-    Ok(object::Base { object: base.id, root: field(&base.output, "root")?, sparse: base.sparse.clone() })
 }
 
 impl Operation for BackupSnapshot {
@@ -120,13 +87,8 @@ impl Operation for BackupSnapshot {
 
     fn touches(&self, tenant: &str) -> Vec<Touch> {
         let mut touches = vec![Touch::Zone(self.zone.clone()), Touch::Place(self.pool.clone()), Touch::Place(self.store.clone())];
-        match &self.base {
-            Base::Auto => {
-                touches.push(Touch::Lineage { subject: self.subject(), store: self.store.clone(), tenant: tenant.to_owned() });
-            }
-            Base::Full => (),
-            Base::Object(id) => touches.push(Touch::Base(*id)),
-        }
+        let auto = Touch::Lineage { subject: self.subject(), store: self.store.clone(), tenant: tenant.to_owned() };
+        touches.extend(self.base.touch(auto));
         touches
     }
 
@@ -153,7 +115,7 @@ impl Operation for BackupSnapshot {
         let hypervisor = world.pool(&self.pool, &self.zone)?;
         let extent_size = world.store(&self.store, &self.zone)?;
         let route = path::between(world, Self::KIND, &self.zone, (&self.pool, hypervisor), &self.store, self.path)?;
-        let base = self.base(world, asked, extent_size)?;
+        let base = self.base.find(world, asked, &self.store, extent_size)?;
         let (operation, store) = (asked.operation, self.store.clone());
         plan.path = Some(route.choice);
         plan.claims.push(format!("anchor:{}", self.subject()));
@@ -183,6 +145,7 @@ impl Operation for BackupSnapshot {
                 name: self.name.clone(),
                 source: self.snapshot.as_ref().map_or(self.subject(), |it| format!("{}@{it}", self.subject())),
                 created: asked.at,
+                copy_of: None,
             },
         };
         let discard = |_| Undo {
@@ -205,14 +168,8 @@ impl Operation for BackupSnapshot {
         let (measured, copied, committed) = (done.output_of(0), done.output_of(2), done.output_of(3));
         let alone = copied.is_none_or(|it| it["without_base"] == true);
         let base = done.plan.uses.first().filter(|_| !alone);
-        let mut output = json!({"store": self.store, "source": self.subject(), "base": base});
-        if let (Some(Value::Object(copied)), Some(fields)) = (copied, output.as_object_mut()) {
-            let inner = ["packs", "unused", "dropped", "sparse", "without_base"];
-            fields.extend(copied.iter().filter(|(name, _)| !inner.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())));
-            fields.insert("root".into(), committed.map_or(Value::Null, |it| it["root"].clone()));
-            fields.insert("read_back".into(), committed.map_or(Value::Null, |it| it["read_back"].clone()));
-            fields.insert("format".into(), measured.map_or(Value::Null, |it| it["format"].clone()));
-        }
-        output
+        let format = measured.map_or(Value::Null, |it| it["format"].clone());
+        let output = json!({"store": self.store, "source": self.subject(), "base": base, "format": format});
+        with_written(output, copied, committed)
     }
 }

@@ -1,6 +1,8 @@
 //! The operations: one file each with its parameters, what it touches, and its plan. One line in `ALL`.
 
 pub mod backup_snapshot;
+pub mod base;
+pub mod copy_object;
 pub mod create_volume;
 #[cfg(feature = "suite")]
 pub mod idle;
@@ -77,10 +79,10 @@ pub struct Kind {
     schema: fn() -> Schema,
 }
 
-/// All operations, alphabetical. `import-template`, `seed-template`, `staged-file`, `copy-object` and
-/// `adopt-object` come as lines here.
+/// All operations, alphabetical. `import-template`, `seed-template`, `staged-file` and `adopt-object` come as lines here.
 pub const ALL: &[Kind] = &[
     kind::<backup_snapshot::BackupSnapshot>(),
+    kind::<copy_object::CopyObject>(),
     kind::<create_volume::CreateVolume>(),
     kind::<sweep_store::SweepStore>(),
     kind::<verify_object::VerifyObject>(),
@@ -207,6 +209,18 @@ impl World {
             (false, state) => Err(Fault::permanent(code::OBJECT_GONE, format!("{id} is {state} or about to be destroyed"))),
         }
     }
+}
+
+/// What the steps reported that wrote an object and committed it, in the object's output, but for what only the engine needs.
+fn with_written(mut output: Value, copied: Option<&Value>, committed: Option<&Value>) -> Value {
+    let inner = ["packs", "unused", "dropped", "sparse", "without_base"];
+    if let (Some(Value::Object(copied)), Some(fields)) = (copied, output.as_object_mut()) {
+        fields.extend(copied.iter().filter(|(name, _)| !inner.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())));
+        for name in ["root", "read_back"] {
+            fields.insert(name.into(), committed.map_or(Value::Null, |it| it[name].clone()));
+        }
+    }
+    output
 }
 
 /// A field of an object's output, as the type that it was written from.

@@ -1,6 +1,9 @@
 //! The capability table: which path an operation takes between a pool and a store, and which queue its steps
 //! go to. One row decides, and the plan says which.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use crate::{plan::Choice, world::World};
 use longshore_schema::{
     fault::{Fault, code},
@@ -67,7 +70,7 @@ pub fn between(
         |it: &longshore_schema::wire::Announce| it.pools.iter().any(|p| p == pool) && it.stores.iter().any(|s| s == store);
     let queue = queue(world, zone, row.worker, reaches).ok_or_else(|| {
         let what = format!("no {} worker in zone {zone} reaches both pool {pool} and store {store}", row.worker.as_str());
-        Fault::transient(code::WORKER_UNAVAILABLE, with_problems(what, world, zone, &[pool, store])).retry_after(30)
+        Fault::transient(code::WORKER_UNAVAILABLE, with_problems(what, world, &[zone], &[pool, store])).retry_after(30)
     })?;
     let because = match policy {
         PathPolicy::Auto => row.direct.to_owned(),
@@ -88,8 +91,31 @@ pub fn at_store(world: &World, zones: &[&str], store: &str) -> Result<Route, Fau
         }
     }
     let what = format!("no worker reaches store {store}");
-    let what = zones.first().map_or(what.clone(), |zone| with_problems(what, world, zone, &[store]));
-    Err(Fault::transient(code::WORKER_UNAVAILABLE, what).retry_after(30))
+    Err(Fault::transient(code::WORKER_UNAVAILABLE, with_problems(what, world, zones, &[store])).retry_after(30))
+}
+
+/// The queue for work between two stores: a worker of `zone` that reaches both; without, the nearest one that does. That is
+/// one near both, else one near the store that is written to, else one near the other, else any.
+pub fn between_stores(world: &World, zone: Option<&str>, from: &str, to: &str) -> Result<Route, Fault> {
+    let near = |store: &str| world.places.get(store).map(|it| world.zones_of(&it.place)).unwrap_or_default();
+    let (near_from, near_to): (Vec<&str>, Vec<&str>) = (near(from), near(to));
+    let mut zones: Vec<&str> = match zone {
+        Some(zone) => vec![zone],
+        None => world.zones.keys().map(String::as_str).collect(),
+    };
+    zones.sort_by_key(|it| (!near_to.contains(it), !near_from.contains(it)));
+    let reaches = |it: &longshore_schema::wire::Announce| [from, to].iter().all(|store| it.stores.iter().any(|s| s == store));
+    for zone in &zones {
+        for kind in [WorkerKind::Transfer, WorkerKind::Kvm] {
+            if let Some(queue) = queue(world, zone, kind, reaches) {
+                let because = "store -> store: read, checked and put by one worker that reaches both".to_owned();
+                return Ok(Route { queue, choice: Choice { chosen: "direct".into(), because } });
+            }
+        }
+    }
+    let place = zone.map_or(String::new(), |zone| format!(" in zone {zone}"));
+    let what = format!("no worker{place} reaches both store {from} and store {to}");
+    Err(Fault::transient(code::WORKER_UNAVAILABLE, with_problems(what, world, &zones, &[from, to])).retry_after(30))
 }
 
 /// The zone's queue if all live workers of the kind can do it, so that any may take over; else one host's.
@@ -105,8 +131,8 @@ fn queue(
     Some(if all { names::zone_queue(zone, kind.as_str()) } else { names::host_queue(&able.announced.host) })
 }
 
-fn with_problems(what: String, world: &World, zone: &str, places: &[&str]) -> String {
-    let workers = world.workers.iter().filter(|it| it.announced.zone == zone);
+fn with_problems(what: String, world: &World, zones: &[&str], places: &[&str]) -> String {
+    let workers = world.workers.iter().filter(|it| zones.contains(&it.announced.zone.as_str()));
     let said = workers.flat_map(|it| it.announced.problems.iter().map(move |(place, why)| (&it.announced.worker, place, why)));
     let said: Vec<_> = said
         .filter(|(_, place, _)| places.contains(&place.as_str()))

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "suite")]
 
+mod copying;
 mod holding;
 mod queueing;
 mod remains;

@@ -13,6 +13,7 @@ pub const NAMES: &[&str] = &[
     <object::Copy as Step>::NAME,
     <object::Discard as Step>::NAME,
     <object::Probe as Step>::NAME,
+    <object::Transfer as Step>::NAME,
     <object::Unlink as Step>::NAME,
     <object::Verify as Step>::NAME,
     <sweep::Delete as Step>::NAME,

@@ -79,9 +79,25 @@ pub struct About {
     pub source: String,
     /// When the operation was accepted.
     pub created: Timestamp,
+    /// The object that it is a copy of, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_of: Option<Origin>,
 }
 
-/// What `object.copy` did.
+/// An object of which another one, in another store, is a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Origin {
+    /// The object.
+    pub object: OperationId,
+    /// Where it was when it was copied.
+    pub store: String,
+    /// Its digest. The copy has the same one if its extents have the same size.
+    pub digest: String,
+    /// Bytes of its extents.
+    pub extent_size: u32,
+}
+
+/// What `object.copy` or `object.transfer` did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Copied {
     /// The root that it wrote.
@@ -92,7 +108,7 @@ pub struct Copied {
     pub virtual_size: u64,
     /// Bytes of an extent.
     pub extent_size: u32,
-    /// Bytes read from the volume by this attempt.
+    /// Bytes read by this attempt from the volume, or of the object that is copied.
     pub read: u64,
     /// Bytes put into the store by this attempt, roots and pages included.
     pub stored: u64,
@@ -131,7 +147,39 @@ impl Step for Copy {
     type Output = Copied;
 }
 
-/// Undo of `object.copy`, of an object that never was Ready: writes `aborted`, then removes every pack and
+/// Reads an object and makes it again in another store, of which it needs nothing afterwards: what the base has is taken
+/// over, what an earlier attempt sealed isn't sent again, the rest is read with every digest checked. Where extents have the
+/// same size their frames are passed on as they are, else the bytes are cut anew. Nothing reads it until `object.commit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Transfer {
+    /// The store that has the object.
+    pub from: String,
+    /// The object to read.
+    pub object: OperationId,
+    /// Its root, as its `ready` names it.
+    pub root: Root,
+    /// The store to write to.
+    pub store: String,
+    /// The object to make.
+    pub operation: OperationId,
+    /// What it may take over from, in the store to write to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Recorded in the root.
+    pub about: About,
+}
+
+impl Step for Transfer {
+    const NAME: &'static str = "object.transfer";
+    type Input = ();
+    type Output = Copied;
+}
+
+/// Steps that write an object's packs and root. Their argument `base` is what they may take over from, and their output
+/// is `Copied`.
+pub const WRITERS: &[&str] = &[<Copy as Step>::NAME, <Transfer as Step>::NAME];
+
+/// Undo of a step that writes an object, of one that never was Ready: writes `aborted`, then removes every pack and
 /// root of the operation's, and says which packs there were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Discard {

@@ -108,9 +108,10 @@ async fn backup(
     let (kind, tenant, zone, source) = (text("backup-snapshot"), text("t"), text("z"), format!("pool/{volume}"));
     let copying = copy::Copying {
         reader: pool.reader(volume, None, None).await?,
+        frames: None,
         extent_size: description.extent_size,
         base,
-        about: About { kind, tenant, zone, name: None, source, created: Timestamp(0) },
+        about: About { kind, tenant, zone, name: None, source, created: Timestamp(0), copy_of: None },
         may_write: None,
         read_back: !description.capabilities.checks_bodies(),
         tuning,

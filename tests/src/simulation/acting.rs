@@ -14,7 +14,7 @@ use longshore_schema::{
     fault::{Fault, code},
     step::{Step, StepMessage, Way},
     steps::{
-        object::{Commit, Copy},
+        object::{Commit, Copy, Transfer},
         volume::Write,
     },
     wire::{Outcome, Report},
@@ -162,7 +162,7 @@ impl Simulation<'_> {
     pub(super) fn fails(&mut self, worker: usize, hand: u64, fault: u32) {
         let message = &self.workers[worker].hands[&hand].message;
         let full = match message.step.as_str() {
-            Copy::NAME | Commit::NAME => Some(code::STORE_FULL),
+            Copy::NAME | Transfer::NAME | Commit::NAME => Some(code::STORE_FULL),
             Write::NAME => Some(code::POOL_FULL),
             _ => None,
         };

@@ -3,7 +3,7 @@
 
 use super::{
     job::{EXTENT, MARKER_BYTES, ROOT_BYTES, SIZE},
-    known::Told,
+    known::{Told, is_object},
     schedule::Simulation,
     world::CONTENTS,
 };
@@ -20,9 +20,6 @@ use longshore_schema::{
     wire::{Outcome, Report},
 };
 use std::collections::BTreeSet;
-
-/// Bytes of the store that may be booked, as the site's rows have it.
-const STORE_LIMIT: &str = "SELECT CAST(total * overcommit * threshold AS INTEGER) FROM place WHERE role = 'store'";
 
 /// The engine asks after so many failures in a row; a few more, since what is reported late may count here and not there.
 const ASKS_AFTER: usize = PATIENCE as usize / 4 + 5;
@@ -126,7 +123,8 @@ impl Simulation<'_> {
             _ if !fault.is_transient() => was_reported,
             _ if patience => true,
             _ => {
-                let granted = asked.kind == "backup-snapshot" && code == code::STORE_FULL && !self.store_has_room_for_all();
+                let store = asked.place().as_str().unwrap_or_default();
+                let granted = is_object(&asked.kind) && code == code::STORE_FULL && !self.store_has_room_for_all(store, 0);
                 is_full(code) && asked.refuses() && (was_reported || granted)
             }
         };
@@ -135,22 +133,24 @@ impl Simulation<'_> {
         }
     }
 
-    /// Whether the store has room for all backups at once, whatever they need of it.
-    fn store_has_room_for_all(&self) -> bool {
+    /// Whether a store has room at once for all objects that it has or may get, and for so many more, whatever they need of it.
+    pub(super) fn store_has_room_for_all(&self, store: &str, more: u64) -> bool {
         let most = bound(SIZE, SIZE, EXTENT) + MARKER_BYTES;
         let world = &self.world;
-        let needs = self.known.of_kind("backup-snapshot").map(|(id, told, _)| {
+        let objects = self.known.told.iter().filter(|(id, _)| world.is_in(**id, store));
+        let needs = objects.map(|(id, told)| {
             let is_settled = told.lately.iter().all(|it| ["ready", "destroying", "destroyed"].contains(&it.as_str()));
-            if told.was_only("failed") && !world.abandoned.contains(&id) {
+            if told.was_only("failed") && !world.abandoned.contains(id) {
                 0
-            } else if is_settled && !told.lately.is_empty() && world.were_ready.contains(&id) {
-                world.put.get(&id).copied().unwrap_or(0) + ROOT_BYTES + MARKER_BYTES
+            } else if is_settled && !told.lately.is_empty() && world.were_ready.contains(id) {
+                world.put.get(id).copied().unwrap_or(0) + ROOT_BYTES + MARKER_BYTES
             } else {
                 most
             }
         });
-        let needs: u64 = needs.sum();
-        let [limit] = self.place.sqlite.numbers::<1>(STORE_LIMIT).expect("the store's limit");
+        let needs: u64 = needs.sum::<u64>() + more * most;
+        let limit = format!("SELECT CAST(total * overcommit * threshold AS INTEGER) FROM place WHERE name = '{store}'");
+        let [limit] = self.place.sqlite.numbers::<1>(&limit).expect("the store's limit");
         needs <= limit.unwrap_or(0).unsigned_abs()
     }
 
@@ -163,6 +163,10 @@ impl Simulation<'_> {
             "backup-snapshot" => {
                 (is_done(<object::Commit as Step>::NAME) || is_done(<object::Probe as Step>::NAME), &[("store", "store")])
             }
+            "copy-object" => (
+                is_done(<object::Commit as Step>::NAME) || is_done(<object::Probe as Step>::NAME),
+                &[("store", "store"), ("from", "from")],
+            ),
             "create-volume" => (
                 is_done(<volume::Write as Step>::NAME) && is_done(<volume::Publish as Step>::NAME),
                 &[("volume", "volume"), ("from", "from"), ("pool", "pool")],
@@ -178,12 +182,14 @@ impl Simulation<'_> {
         if let Some((field, _)) = other {
             wrong.push(format!("{id} is Ready with another {field} than was asked for: {object} for {}", asked.body));
         }
-        let root = self.world.precious.get(&id).filter(|_| asked.kind == "backup-snapshot");
+        let root = self.world.precious.get(&id).filter(|_| is_object(&asked.kind));
+        let is_other = |content: u64| match asked.kind == "copy-object" {
+            true => content != asked.content,
+            false => content / CONTENTS != asked.content / CONTENTS || content < asked.content,
+        };
         // What is missing of it is told elsewhere.
-        if let Some(content) = root.and_then(|root| self.world.read(id, root).ok())
-            && (content / CONTENTS != asked.content / CONTENTS || content < asked.content)
-        {
-            wrong.push(format!("{id} holds {content}, and its volume held {} when it was asked for", asked.content));
+        if let Some(content) = root.and_then(|root| self.world.read(id, root).ok()).filter(|it| is_other(*it)) {
+            wrong.push(format!("{id} holds {content}, and its source held {} when it was asked for", asked.content));
         }
         self.wrong.extend(wrong);
     }

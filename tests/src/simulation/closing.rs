@@ -1,6 +1,9 @@
-//! How half of all schedules end: when all is over and old, the store is swept once more. Then nothing is left of what came late.
+//! How half of all schedules end: when all is over and old, the stores are swept once more. Then nothing is left of what came late.
 
-use super::{schedule::Simulation, setup::GRACE_S};
+use super::{
+    schedule::Simulation,
+    setup::{GRACE_S, STORES},
+};
 use serde_json::json;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,10 +13,10 @@ pub(super) enum Closing {
     /// It doesn't.
     #[default]
     Never,
-    /// It will be swept.
+    /// They will be swept.
     Planned,
-    /// It was asked for with this message.
-    Asked(String),
+    /// It was asked for with these messages.
+    Asked(Vec<String>),
 }
 
 impl Simulation<'_> {
@@ -26,14 +29,15 @@ impl Simulation<'_> {
         self.now += (GRACE_S + 1) * 1_000_000;
         self.world.now = self.now;
         self.place.clock.store(self.now, Relaxed);
-        self.closing = Closing::Asked(self.asks_at_last("sweep-store", json!({"store": "main"})));
+        let asked = STORES.map(|store| self.asks_at_last("sweep-store", json!({"store": store})));
+        self.closing = Closing::Asked(asked.to_vec());
         true
     }
 
-    /// Whether the store was swept when all was over.
+    /// Whether the stores were swept when all was over.
     pub(super) fn check_closed(&mut self) -> bool {
-        let Closing::Asked(message_id) = &self.closing else { return false };
-        if !self.known.is_done(message_id) {
+        let Closing::Asked(message_ids) = &self.closing else { return false };
+        for message_id in message_ids.iter().filter(|it| !self.known.is_done(it)) {
             self.wrong.push(format!("the last sweep isn't Ready: {:?}", self.known.replies.get(message_id)));
         }
         true

@@ -4,6 +4,7 @@ use super::{
     choices::{At, Focus},
     judge::key,
     schedule::{Happening, Options, Simulation},
+    setup::STORES,
     world::CONTENTS,
 };
 use longshore_engine::{command::Command, journal::Item};
@@ -53,6 +54,12 @@ enum What {
         full: bool,
         wait: bool,
     },
+    /// From the store that has it into the other one.
+    Copy {
+        from: u64,
+        full: bool,
+        wait: bool,
+    },
     Create {
         from: u64,
         volume: u64,
@@ -61,7 +68,9 @@ enum What {
     Verify {
         object: u64,
     },
-    Sweep,
+    Sweep {
+        store: u64,
+    },
     About {
         operation: u64,
         request: &'static str,
@@ -88,7 +97,7 @@ impl Simulation<'_> {
         for which in 0..count {
             let mut pick = |n| self.choices.below(At::Plan, n);
             let (a, b, c) = (pick(64), pick(3), pick(4) > 0);
-            let kind = pick(24);
+            let kind = pick(27);
             let about_commits = self.choices.is_about(Focus::Commits);
             let mut pick = |n| self.choices.below(At::Plan, n);
             let what = match if which == 0 { 0 } else { kind } {
@@ -102,12 +111,13 @@ impl Simulation<'_> {
                 0..7 => What::Backup { volume: a % 2, full: a % 8 < 2, wait: c },
                 7..12 => What::Create { from: a, volume: b, wait: c },
                 12 | 22 => What::Verify { object: a },
-                13 => What::Sweep,
+                13 => What::Sweep { store: a },
                 14..16 => What::About { operation: a, request: "destroy" },
                 16..19 => What::Destroy { made: a },
                 19..21 => What::About { operation: a, request: "cancel" },
                 21 => What::About { operation: a, request: "abandon" },
-                _ => What::About { operation: a, request: "retry" },
+                23 => What::About { operation: a, request: "retry" },
+                _ => What::Copy { from: a, full: b == 0, wait: c },
             };
             let deadline_s = (pick(6) == 0).then(|| 5 + pick(60));
             let priority = pick(3) as u8;
@@ -137,9 +147,16 @@ impl Simulation<'_> {
         let wait = |wait: bool| if wait { "wait" } else { "refuse" };
         let body = match ask.what {
             What::Backup { volume, full, wait: waits } => Some(json!({
-                "zone": "z1", "pool": "fast", "volume": format!("source{volume}"), "store": "main",
+                "zone": "z1", "pool": "fast", "volume": format!("source{volume}"), "store": STORES[0],
                 "base": if full { "full" } else { "auto" }, "when_full": wait(waits), "deadline_s": ask.deadline_s,
             })),
+            What::Copy { from, full, wait: waits } => choose(&objects, from).map(|from| {
+                let store = STORES[usize::from(self.world.is_in(from, STORES[0]))];
+                json!({
+                    "from": from, "store": store, "base": if full { "full" } else { "auto" }, "when_full": wait(waits),
+                    "deadline_s": ask.deadline_s,
+                })
+            }),
             What::Create { from, volume, wait: waits } => choose(&objects, from).map(|from| {
                 json!({
                     "zone": "z1", "from": from, "pool": "fast", "volume": format!("made{volume}"),
@@ -147,7 +164,7 @@ impl Simulation<'_> {
                 })
             }),
             What::Verify { object } => choose(&objects, object).map(|it| json!({"object": it, "deadline_s": ask.deadline_s})),
-            What::Sweep => Some(json!({"store": "main"})),
+            What::Sweep { store } => Some(json!({"store": STORES[usize::from(store % 4 == 0)]})),
             What::AtLast => None,
             What::Destroy { made } => {
                 let made_of = |it: &&OperationId| self.known.told.get(it).is_some_and(|it| it.state == "ready");
@@ -171,9 +188,10 @@ impl Simulation<'_> {
                 *self.world.sources.entry(format!("source{volume}")).or_insert(volume * CONTENTS) += 1;
                 "backup-snapshot"
             }
+            What::Copy { .. } => "copy-object",
             What::Create { .. } => "create-volume",
             What::Verify { .. } => "verify-object",
-            What::Sweep | What::AtLast => "sweep-store",
+            What::Sweep { .. } | What::AtLast => "sweep-store",
             What::Destroy { .. } => "destroy",
             What::Abandon { .. } => "abandon",
             What::About { request, .. } => request,

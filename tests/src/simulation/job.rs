@@ -13,7 +13,7 @@ use longshore_schema::{
     ids::{OperationId, PackId},
     step::{Step, StepMessage},
     steps::{
-        object::{self, Committed, Copied, Root, Sealed, Verified},
+        object::{self, Base, Committed, Copied, Root, Sealed, Verified},
         sweep::{self, Chosen, Deleted, Listed},
         volume::{self, Format, Measured},
     },
@@ -104,6 +104,7 @@ impl Job {
             <object::Probe as Step>::NAME => self.probe(world),
             <object::Unlink as Step>::NAME => self.unlink(world),
             <object::Discard as Step>::NAME => self.discard(world),
+            <object::Transfer as Step>::NAME => self.transfer(world, choices),
             <object::Verify as Step>::NAME => self.verify(world, choices),
             <volume::Write as Step>::NAME => self.write(world),
             <volume::Publish as Step>::NAME => self.publish(world),
@@ -117,25 +118,45 @@ impl Job {
 
     fn copy(&mut self, world: &mut World, choices: &mut Choices) -> Advanced {
         let step: object::Copy = read(&self.message.args);
-        let attempt = self.message.attempt.n;
         if self.done == 1 {
             self.content = world.sources.get(&step.volume).copied().unwrap_or_default();
+        }
+        self.write_object(step.operation, step.base.as_ref(), world, choices)
+    }
+
+    fn transfer(&mut self, world: &mut World, choices: &mut Choices) -> Advanced {
+        let step: object::Transfer = read(&self.message.args);
+        if self.done == 1 {
+            self.content = self.must_read(world, step.object, &step.root)?;
+        }
+        self.write_object(step.operation, step.base.as_ref(), world, choices)
+    }
+
+    fn write_object(
+        &mut self,
+        operation: OperationId,
+        base: Option<&Base>,
+        world: &mut World,
+        choices: &mut Choices,
+    ) -> Advanced {
+        let attempt = self.message.attempt.n;
+        if self.done == 1 {
             // What earlier attempts sealed is counted, whether the root will refer to it or not.
-            let earlier: Vec<_> = world.packs.iter().filter(|(id, _)| id.operation == step.operation).collect();
+            let earlier: Vec<_> = world.packs.iter().filter(|(id, _)| id.operation == operation).collect();
             self.sealed = earlier.iter().map(|(id, (bytes, _))| Sealed { id: (*id).clone(), bytes: *bytes }).collect();
             self.packs = earlier.iter().map(|(id, _)| (*id).clone()).collect();
             if !self.late {
                 // Whoever put them, they are told of from here on.
-                world.late.packs.retain(|it| it.operation != step.operation);
+                world.late.packs.retain(|it| it.operation != operation);
             }
             self.packs.retain(|_| !choices.one_in(At::Work, 3));
             let new = choices.below(At::Work, 3);
-            self.left = if step.base.is_none() && self.packs.is_empty() { new + 1 } else { new };
-            if let Some(base) = &step.base {
+            self.left = if base.is_none() && self.packs.is_empty() { new + 1 } else { new };
+            if let Some(base) = base {
                 match world.roots.get(&(base.object, base.root.attempt)) {
                     Some((manifest, _)) => self.kept = manifest.packs.clone(),
                     None if self.late => (),
-                    None => world.wrong.push(format!("the base {} of {} is gone", base.object, step.operation)),
+                    None => world.wrong.push(format!("the base {} of {operation} is gone", base.object)),
                 }
                 self.kept.retain(|_| !choices.one_in(At::Work, 4));
             }
@@ -143,12 +164,12 @@ impl Job {
         }
         if self.left > 0 {
             // A process that died may have begun this attempt.
-            let own = world.packs.keys().filter(|it| it.operation == step.operation && it.attempt == attempt);
+            let own = world.packs.keys().filter(|it| it.operation == operation && it.attempt == attempt);
             let n = own.map(|it| it.n + 1).max().unwrap_or(0);
-            let id = PackId { operation: step.operation, attempt, n };
+            let id = PackId { operation, attempt, n };
             let bytes = 1000 + choices.below(At::Work, 100_000);
             self.left -= 1;
-            let put = world.put.entry(step.operation).or_default();
+            let put = world.put.entry(operation).or_default();
             if self.message.may_write.is_some_and(|limit| *put + bytes + ROOT_BYTES > limit) {
                 return failed(code::RESERVATION_EXCEEDED, "the model wrote too much");
             }
@@ -158,24 +179,24 @@ impl Job {
             self.sealed.push(Sealed { id, bytes });
             return None;
         }
-        let root = Root { attempt, digest: format!("{}/{attempt}", step.operation), bytes: ROOT_BYTES };
+        let root = Root { attempt, digest: format!("{operation}/{attempt}"), bytes: ROOT_BYTES };
         let manifest = Manifest { packs: self.packs.union(&self.kept).cloned().collect(), content: self.content };
-        match world.roots.get(&(step.operation, attempt)) {
+        match world.roots.get(&(operation, attempt)) {
             None => {
-                world.put_root(step.operation, attempt, manifest, self.late);
+                world.put_root(operation, attempt, manifest, self.late);
                 return None;
             }
             // It was done before, and says the same; or the volume has changed since.
             Some((found, _))
                 if found.content == manifest.content && found.packs.iter().all(|it| world.packs.contains_key(it)) =>
             {
-                (self.packs, self.kept) = found.packs.iter().cloned().partition(|it| it.operation == step.operation);
+                (self.packs, self.kept) = found.packs.iter().cloned().partition(|it| it.operation == operation);
             }
             Some(_) => return Some(Err(Fault::transient(code::STORE_MISBEHAVED, "the attempt was begun twice"))),
         }
-        let of_base = step.base.as_ref().and_then(|it| world.roots.get(&(it.object, it.root.attempt)));
+        let of_base = base.and_then(|it| world.roots.get(&(it.object, it.root.attempt)));
         let of_base = of_base.map(|(manifest, _)| manifest.packs.clone()).unwrap_or_default();
-        let unused = world.packs.keys().filter(|it| it.operation == step.operation && !self.packs.contains(it));
+        let unused = world.packs.keys().filter(|it| it.operation == operation && !self.packs.contains(it));
         done(Copied {
             root,
             digest: String::new(),
@@ -193,7 +214,7 @@ impl Job {
             unused: unused.cloned().collect(),
             dropped: of_base.difference(&self.kept).cloned().collect(),
             sparse: vec![],
-            without_base: step.base.is_none(),
+            without_base: base.is_none(),
         })
     }
 
@@ -309,10 +330,12 @@ impl Job {
         let ready = world.ready.iter().map(|(id, (_, at))| (*id, *at));
         let aborted = world.aborted.iter().map(|(id, at)| (*id, *at));
         let objects: BTreeSet<OperationId> = roots.chain(ready).chain(aborted).filter(|(_, at)| old(at)).map(|it| it.0).collect();
+        let objects = objects.into_iter().filter(|it| world.is_in(*it, &step.store));
         let packs = world.packs.iter().filter(|(id, (_, at))| old(at) && world.committed(id.operation).is_none());
+        let packs = packs.filter(|(id, _)| world.is_in(id.operation, &step.store));
         done(Listed {
             packs: packs.map(|(id, (bytes, _))| Sealed { id: id.clone(), bytes: *bytes }).collect(),
-            objects: objects.into_iter().filter(|it| world.committed(*it).is_none()).collect(),
+            objects: objects.filter(|it| world.committed(*it).is_none()).collect(),
             unfinished: vec![],
             foreign: vec![],
         })

@@ -7,7 +7,7 @@ use super::{
     schedule::Simulation,
 };
 use longshore_engine::command::Command;
-use longshore_schema::{fault::code, ids::OperationId, step::Step, steps::object, wire::Reply};
+use longshore_schema::{fault::code, ids::OperationId, steps::object, wire::Reply};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -58,6 +58,13 @@ impl Told {
     }
 }
 
+impl Asked {
+    /// The place whose space it needs, if it needs any.
+    pub(super) fn place(&self) -> &Value {
+        &self.body[if self.kind == "create-volume" { "pool" } else { "store" }]
+    }
+}
+
 impl Known {
     /// Operations of that kind, with what was asked for.
     pub(super) fn of_kind(&self, kind: &str) -> impl Iterator<Item = (OperationId, &Told, &Asked)> {
@@ -98,6 +105,7 @@ impl Simulation<'_> {
                 "cancel" | "destroy" | "abandon" | "retry" => {
                     named("operation").and_then(|id| self.what_is_wrong(&command.kind, id, reply.accepted, code))
                 }
+                "copy-object" => self.what_is_wrong_with_a_copy(command, named("from"), reply, code),
                 "create-volume" => self.what_is_wrong_with_a_volume(command, named("from"), reply, code),
                 "verify-object" => self.what_is_wrong_with_the_use_of(named("object"), reply.accepted, code),
                 _ if reply.accepted || (code == code::VOLUME_CLAIMED && self.is_claimed(command)) => None,
@@ -122,7 +130,7 @@ impl Simulation<'_> {
                 (code == code::CANCEL_TOO_LATE && (told.was("ready") || told.may_be_committed), "it isn't too late")
             }
             ("abandon", true) => {
-                let may_be_probed = told.was("copying") && told.succeeded.contains(<object::Copy as Step>::NAME);
+                let may_be_probed = told.was("copying") && object::WRITERS.iter().any(|it| told.succeeded.contains(*it));
                 (told.was("destroying") || may_be_probed, "nothing of it was being undone or probed")
             }
             ("abandon", false) => {
@@ -155,6 +163,24 @@ impl Simulation<'_> {
         (!right).then_some(why)
     }
 
+    fn what_is_wrong_with_a_copy(
+        &self,
+        command: &Command,
+        from: Option<OperationId>,
+        reply: &Reply,
+        code: &str,
+    ) -> Option<&'static str> {
+        let store = command.body["store"].as_str().unwrap_or_default();
+        match code {
+            code::STORE_FULL if command.body["when_full"] == "refuse" => {
+                self.store_has_room_for_all(store, 1).then_some("there is room")
+            }
+            code::STORE_FULL => Some("it was to wait"),
+            _ if reply.waiting_for.is_some() && self.store_has_room_for_all(store, 0) => Some("there is room"),
+            _ => self.what_is_wrong_with_the_use_of(from, reply.accepted, code),
+        }
+    }
+
     fn what_is_wrong_with_a_volume(
         &self,
         command: &Command,
@@ -178,10 +204,11 @@ impl Simulation<'_> {
 
     /// Whether another operation may have the outside name that a command wants.
     fn is_claimed(&self, command: &Command) -> bool {
+        let name = if command.kind == "sweep-store" { "store" } else { "volume" };
         self.known.of_kind(&command.kind).any(|(id, told, asked)| {
             let works = told.lately.iter().any(|it| ["allocated", "copying"].contains(&it.as_str()));
             let undoes = told.was("destroying") && !self.world.were_ready.contains(&id);
-            (works || undoes) && asked.body["volume"] == command.body["volume"]
+            (works || undoes) && asked.body[name] == command.body[name]
         })
     }
 }

@@ -107,10 +107,15 @@ impl Told {
     }
 }
 
+/// Whether what such operations make is an object in a store.
+pub(super) fn is_object(kind: &str) -> bool {
+    ["backup-snapshot", "copy-object"].contains(&kind)
+}
+
 impl Known {
-    /// Whether it is a snapshot that is Ready.
+    /// Whether it is an object that is Ready.
     pub(super) fn is_object(&self, id: OperationId) -> bool {
-        self.told.get(&id).is_some_and(|it| it.kind == "backup-snapshot" && it.state == "ready")
+        self.told.get(&id).is_some_and(|it| is_object(&it.kind) && it.state == "ready")
     }
 
     /// Whether it is over, for good.

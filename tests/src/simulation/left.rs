@@ -3,6 +3,7 @@
 use super::{
     job::{MARKER_BYTES, ROOT_BYTES, VOLUME_BOOKED},
     schedule::Simulation,
+    setup::STORES,
 };
 use longshore_engine::journal::Item;
 use longshore_schema::ids::{OperationId, PackId};
@@ -26,7 +27,7 @@ impl Simulation<'_> {
         self.check_line(booked, items);
     }
 
-    /// When nothing happens any more: there is what must be there, and nothing else. `swept`: the store was swept after the last
+    /// When nothing happens any more: there is what must be there, and nothing else. `swept`: the stores were swept after the last
     /// late effect.
     pub(super) fn check_left(&mut self, swept: bool) {
         let (packs, roots) = (self.stray_packs(swept), self.stray_roots(swept));
@@ -78,26 +79,32 @@ impl Simulation<'_> {
         world.roots.keys().filter(is_stray).copied().collect()
     }
 
-    /// The books say how much is there: exactly, but for what remains of abandoned operations. In the store that is nothing, since
+    /// The books say how much is there: exactly, but for what remains of abandoned operations. In a store that is nothing, since
     /// sweeps find it, unless the object of one is committed, or packs of it
     /// were taken over; in the pool it is what they had.
     fn check_sums(&mut self) {
         let world = &self.world;
-        let packs = world.packs.iter().filter(|(id, _)| !world.late.packs.contains(id));
-        let packs: u64 = packs.map(|(_, (bytes, _))| bytes).sum();
-        let objects = world.precious.len() as u64 * (ROOT_BYTES + MARKER_BYTES);
+        let mut places = vec![];
+        for store in STORES {
+            let packs = world.packs.iter().filter(|(id, _)| world.is_in(id.operation, store) && !world.late.packs.contains(id));
+            let packs: u64 = packs.map(|(_, (bytes, _))| bytes).sum();
+            let objects = world.precious.keys().filter(|it| world.is_in(**it, store)).count() as u64;
+            let mut abandoned = world.abandoned.iter().filter(|it| world.is_in(**it, store));
+            let all_went = abandoned.all(|it| world.goes_at_last(*it));
+            places.push((store, packs + objects * (ROOT_BYTES + MARKER_BYTES), all_went));
+        }
         let volumes = self.known.volumes() as u64 * VOLUME_BOOKED;
-        let all_went = world.abandoned.iter().all(|it| world.goes_at_last(*it));
         let all_stay = world.abandoned.iter().all(|it| self.known.told[it].kind != "create-volume");
-        for (role, there, exactly) in [("store", packs + objects, all_went), ("pool", volumes, all_stay)] {
-            let books = format!("SELECT reserved, used, promised FROM place WHERE role = '{role}'");
+        places.push(("fast", volumes, all_stay));
+        for (place, there, exactly) in places {
+            let books = format!("SELECT reserved, used, promised FROM place WHERE name = '{place}'");
             let [reserved, used, promised] =
                 self.place.sqlite.numbers::<3>(&books).expect("the books").map(Option::unwrap_or_default);
             let there = there as i64;
             let fits = if exactly { used == there } else { used >= there };
             if !fits || reserved != 0 || promised != 0 {
                 let booked = format!("{used} B used, {reserved} B reserved and {promised} B promised");
-                self.wrong.push(format!("in the {role} there are {there} B, and the books say {booked}"));
+                self.wrong.push(format!("in {place} there are {there} B, and the books say {booked}"));
             }
         }
     }

@@ -46,8 +46,7 @@ impl Simulation<'_> {
             let waited = before.waiting.get(id).copied();
             let rank = waited.unwrap_or(newcomer);
             let line = if waited.is_some() && !clock_called { now.waiting.iter().collect() } else { still.clone() };
-            // Backups wait for the store, volumes for the pool.
-            let same_place = |other: &Uuid| asked(other).is_some_and(|it| it.kind == asked_for.kind);
+            let same_place = |other: &Uuid| asked(other).is_some_and(|it| it.place() == asked_for.place());
             let ahead = line.iter().filter(|(other, since)| **since < rank && same_place(other));
             wrong.extend(ahead.map(|(other, _)| format!("{id} is granted space, and {other} waits and comes first")));
         }

@@ -48,6 +48,7 @@ pub const ALL: &[Bug] = &[
     Bug::Engine(Mutant::BookNothingThatIsReady),
     Bug::Engine(Mutant::CancelWithoutProbe),
     Bug::Engine(Mutant::CondemnUsedPacks),
+    Bug::Engine(Mutant::CopyUnheld),
     Bug::Engine(Mutant::CountFailedVerifies),
     Bug::Engine(Mutant::DeadlinesOfWaiters),
     Bug::Engine(Mutant::DeclinedIsUnstarted),

@@ -35,14 +35,15 @@ static MUST_BE_ZERO: LazyLock<[(&'static str, String); ZEROS]> = LazyLock::new(|
             "operations under way without all their claims, or with some when their work is over",
             format!(
                 "SELECT count(*) FROM operation o WHERE (SELECT count(*) FROM claim c WHERE c.operation_id = o.id) \
-                 <> iif({AT_WORK}, o.kind <> 'verify-object', 0)"
+                 <> iif({AT_WORK}, o.kind NOT IN ('verify-object', 'copy-object'), 0)"
             ),
         ),
         (
             "operations under way without all their holds, or with some when their work is over",
             format!(
                 "SELECT count(*) FROM operation o WHERE (SELECT count(*) FROM hold h WHERE h.holder_id = o.id) NOT BETWEEN \
-                 iif({AT_WORK}, o.kind IN ('verify-object', 'create-volume'), 0) AND iif({AT_WORK}, o.kind <> 'sweep-store', 0)"
+                 iif({AT_WORK}, o.kind IN ('verify-object', 'create-volume', 'copy-object'), 0) \
+                 AND iif({AT_WORK}, CASE o.kind WHEN 'sweep-store' THEN 0 WHEN 'copy-object' THEN 2 ELSE 1 END, 0)"
             ),
         ),
         (

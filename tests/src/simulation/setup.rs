@@ -1,4 +1,4 @@
-//! A database in memory with a site, a worker and nothing else; emptied between schedules, since migrating a new
+//! A database in memory with a site, workers and nothing else; emptied between schedules, since migrating a new
 //! one takes longer than a schedule.
 
 use super::{job::EXTENT, sqlite::Sqlite};
@@ -22,6 +22,8 @@ use std::sync::{
 pub(super) const START: i64 = 1_800_000_000_000_000;
 /// The workers' ids.
 pub(super) const WORKERS: [&str; 2] = ["w0", "w1"];
+/// The stores' names: objects are backed up into the first one, and copied both ways.
+pub(super) const STORES: [&str; 2] = ["main", "other"];
 /// Seconds that a pack stays after its last use, and what nobody knows of.
 pub(super) const GRACE_S: i64 = 120;
 /// The same in half of all schedules: what is under way is soon old.
@@ -39,6 +41,14 @@ threshold = 1.0
 grace_s = 120
 extent_size = "64 KiB"
 url = "file:///nowhere/store"
+[[store]]
+name = "other"
+region = "r1"
+capacity = "1 GiB"
+threshold = 1.0
+grace_s = 120
+extent_size = "64 KiB"
+url = "file:///nowhere/other"
 [[pool]]
 name = "fast"
 zone = "z1"
@@ -85,7 +95,9 @@ impl Place {
         let database = Database::simulated(sqlite.connection(), clock.clone());
         let db = database.read();
         let mut wanted = Site::parse(SITE).map_err(|fault| anyhow::anyhow!("{fault}"))?;
-        wanted.stores[0].extent_size = Some(longshore_schema::site::Size(EXTENT.into()));
+        for store in &mut wanted.stores {
+            store.extent_size = Some(longshore_schema::site::Size(EXTENT.into()));
+        }
         let known = site::read(db).await?;
         site::apply(&database, &known, &wanted).await?.map_err(|fault| anyhow::anyhow!("{fault}"))?;
         for worker in WORKERS {
@@ -101,7 +113,7 @@ impl Place {
         &self.database
     }
 
-    /// Forgets the last schedule, and sets how much fits.
+    /// Forgets the last schedule, and sets how much fits: into each store, and into the pool.
     pub(super) fn empty(&self, store: u64, pool: u64, grace_s: i64) -> Result<()> {
         self.clock.store(START, Relaxed);
         let mut statements = vec!["BEGIN".to_owned()];
@@ -128,7 +140,7 @@ pub(super) fn announcement(worker: &str) -> Announce {
         version: "0".into(),
         tools: Default::default(),
         pools: vec!["fast".into()],
-        stores: vec!["main".into()],
+        stores: STORES.map(str::to_owned).to_vec(),
         concurrency: 4,
         problems: Default::default(),
         leaving: false,

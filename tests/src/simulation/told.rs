@@ -3,6 +3,7 @@
 
 use super::{
     judge::{Answer, Asked, key},
+    known::is_object,
     schedule::Simulation,
     world::{File, Kept},
 };
@@ -135,9 +136,19 @@ impl Simulation<'_> {
             body: command.body.clone(),
             priority: i64::from(command.priority.min(9)),
             deadline: self.now + i64::try_from(after_s).expect("seconds of a schedule") * 1_000_000,
-            content: source.unwrap_or_default(),
+            content: source.or_else(|| self.content_of(&command.body["from"])).unwrap_or_default(),
         };
+        if is_object(&command.kind) {
+            let store = command.body["store"].as_str().unwrap_or_default();
+            self.world.stores.insert(id, store.to_owned());
+        }
         self.known.told.entry(id).or_default().asked = Some(asked);
+    }
+
+    /// What an object holds that must be readable.
+    fn content_of(&self, object: &Value) -> Option<u64> {
+        let object = serde_json::from_value(object.clone()).ok()?;
+        self.world.read(object, self.world.precious.get(&object)?).ok()
     }
 
     fn observe_event(&mut self, event: String, data: EventData, said: &mut Said) {
@@ -180,7 +191,7 @@ impl Simulation<'_> {
         let Some(object) = told.object.clone() else { return };
         self.world.were_ready.insert(id);
         match told.kind.as_str() {
-            "backup-snapshot" => match serde_json::from_value::<Root>(object["root"].clone()) {
+            kind if is_object(kind) => match serde_json::from_value::<Root>(object["root"].clone()) {
                 Ok(root) => drop(self.world.precious.insert(id, root)),
                 Err(error) => self.wrong.push(format!("{id} is Ready without a root: {error}")),
             },
@@ -204,9 +215,8 @@ impl Simulation<'_> {
     fn check_volume(&mut self, id: OperationId, object: &Value) {
         let volume = object["volume"].as_str().unwrap_or_default();
         let found = self.world.volumes.get(volume);
-        let from = serde_json::from_value(object["from"].clone()).ok();
         // Held until now, so still readable, unless it was given up and is about to go.
-        let holds = from.and_then(|from| self.world.read(from, self.world.precious.get(&from)?).ok());
+        let holds = self.content_of(&object["from"]);
         let ours = |it: &File| object["identity"]["id"].as_str() == Some(&it.inode.to_string());
         match found {
             Some(found) if found.content.is_some() && ours(found) && (holds.is_none() || found.content == holds) => {

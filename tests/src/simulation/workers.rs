@@ -12,7 +12,7 @@ use longshore_schema::{
     ids::OperationId,
     step::{Attempt, Pace, Step, StepMessage, Way},
     steps::{
-        object::{Commit, Copy, Sealed},
+        object::{Commit, Copy, Sealed, Transfer},
         volume::Write,
     },
     wire::{Outcome, Report},
@@ -108,7 +108,7 @@ pub(super) fn parts(hand: &Hand) -> Vec<Focus> {
     } else if hand.phase == Phase::Running {
         match message.step.as_str() {
             Commit::NAME if hand.job.is_about_to_count() => parts.push(Focus::Commits),
-            Copy::NAME | Write::NAME => parts.push(Focus::Copies),
+            Copy::NAME | Transfer::NAME | Write::NAME => parts.push(Focus::Copies),
             _ => (),
         }
     }

@@ -1,4 +1,4 @@
-//! The world outside, as far as steps touch it: one store and one pool. Everything that happens to it is one
+//! The world outside, as far as steps touch it: two stores and one pool. Everything that happens to it is one
 //! atomic change, and each is checked: nothing that somebody still needs goes away.
 
 use super::job::{MARKER_BYTES, ROOT_BYTES, SIZE};
@@ -54,13 +54,15 @@ pub(super) struct Late {
     pub(super) files: BTreeSet<u64>,
 }
 
-/// Store and pool.
+/// Stores and pool. What is in a store is known by its operation, and each operation writes into one store.
 #[derive(Debug, Default)]
 pub(super) struct World {
     /// Microseconds.
     pub(super) now: i64,
-    /// Until then no request to the store succeeds, microseconds.
+    /// Until then no request to a store succeeds, microseconds.
     pub(super) away_until: i64,
+    /// The store of each operation that makes an object.
+    pub(super) stores: BTreeMap<OperationId, String>,
     /// By id: bytes, and when.
     pub(super) packs: BTreeMap<PackId, (u64, Written)>,
     /// By operation and attempt.
@@ -99,7 +101,12 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Whether anything of an operation is in the store.
+    /// Whether an operation's object is in that store, or would be.
+    pub(super) fn is_in(&self, id: OperationId, store: &str) -> bool {
+        self.stores.get(&id).is_some_and(|it| it == store)
+    }
+
+    /// Whether anything of an operation is in its store.
     pub(super) fn has_something_of(&self, id: OperationId) -> bool {
         let has_object = self.ready.contains_key(&id) || self.aborted.contains_key(&id);
         has_object || self.roots.keys().any(|it| it.0 == id) || self.packs.keys().any(|it| it.operation == id)

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -46,8 +46,10 @@ pub(crate) struct Setup {
     pub(crate) database: Option<String>,
     /// Bytes of the pool, if not plenty.
     pub(crate) pool_capacity: Option<&'static str>,
-    /// Bytes of the store, if not 10 GiB.
+    /// Bytes of each store, if not 10 GiB.
     pub(crate) store_capacity: Option<&'static str>,
+    /// A second store, `other`, in a directory.
+    pub(crate) two: bool,
 }
 
 /// A process that dies with the test, and with the tests' process, however that ends.
@@ -99,29 +101,38 @@ impl Cloud {
             Some(amqp) => amqp,
             None => services.fresh_vhost().await,
         };
-        let Setup { endpoint, engine, environment, pool_capacity, store_capacity, .. } = setup;
+        let Setup { endpoint, engine, environment, pool_capacity, store_capacity, two, .. } = setup;
         let endpoint = endpoint.unwrap_or_else(|| services.s3_endpoint.clone());
         let mut cloud = Cloud { dir, services, database, amqp, bucket, environment, engine, running: BTreeMap::new() };
+        let capacity = store_capacity.unwrap_or("10 GiB");
+        let other = cloud.other();
+        let second = match two {
+            false => String::new(),
+            true => format!(
+                "[[store]]\nname = \"other\"\nregion = \"r1\"\ncapacity = \"{capacity}\"\ngrace_s = 0\nurl = \"file://{}\"\n",
+                other.display()
+            ),
+        };
         let site = format!(
             "[[zone]]\nname = \"z1\"\nregion = \"r1\"\n\
-             [[store]]\nname = \"main\"\nregion = \"r1\"\ncapacity = \"{}\"\ngrace_s = 0\n\
+             [[store]]\nname = \"main\"\nregion = \"r1\"\ncapacity = \"{capacity}\"\ngrace_s = 0\n\
              url = \"s3://{}/prefix\"\nendpoint = \"{endpoint}\"\n\
              signing_region = \"us-east-1\"\npath_style = true\n\
              credentials = {{ access_key = \"env:TEST_KEY\", secret_key = \"env:TEST_SECRET\" }}\n\
-             [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{}/pool\"\ncapacity = \"{}\"\n",
-            store_capacity.unwrap_or("10 GiB"),
+             [[pool]]\nname = \"fast\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{}/pool\"\ncapacity = \"{}\"\n{second}",
             cloud.bucket.name,
             cloud.dir.path().display(),
             pool_capacity.unwrap_or("100 GiB")
         );
         std::fs::write(cloud.dir.path().join("site.toml"), site).unwrap();
-        cloud.say(&["site", "apply", cloud.dir.path().join("site.toml").to_str().unwrap(), "--yes"]);
+        cloud.say(&["site", "apply", cloud.dir.path().join("site.toml").to_str().unwrap(), "--yes", "--create"]);
         cloud.run_engine("engine", &[]);
         cloud.run("worker", WORKER);
         cloud
-            .until("the worker reaches the store", async |it| {
+            .until("the worker reaches the stores", async |it| {
                 let workers = it.say(&["workers", "--json"]);
-                (workers.contains("\"main\"") && workers.contains("\"fast\"")).then_some(())
+                let reaches = |place: &str| workers.contains(&format!("\"{place}\""));
+                (reaches("main") && reaches("fast") && (reaches("other") || !two)).then_some(())
             })
             .await;
         cloud
@@ -206,6 +217,15 @@ impl Cloud {
         found
     }
 
+    /// Keys and lengths in a store, below its prefix, seen behind Longshore's back.
+    pub(crate) async fn stored_in(&self, store: &str) -> BTreeMap<String, i64> {
+        if store == "other" {
+            return files_below(&self.other(), "");
+        }
+        let stored = self.stored("prefix/").await;
+        stored.into_iter().map(|(key, bytes)| (key["prefix/".len()..].to_owned(), bytes)).collect()
+    }
+
     /// No part has ended by itself.
     pub(crate) fn assert_alive(&mut self) {
         let ended: Vec<_> =
@@ -238,6 +258,11 @@ impl Cloud {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
     }
 
+    /// The folder of the second store.
+    pub(crate) fn other(&self) -> PathBuf {
+        self.dir.path().join("other")
+    }
+
     pub(crate) fn volume(&self, name: &str) -> PathBuf {
         self.dir.path().join("pool").join(name)
     }
@@ -255,6 +280,20 @@ impl Cloud {
         let [disk, new] = ["disk", "new"].map(|it| self.volume(it).display().to_string());
         tool("qemu-img", &["compare", "-f", "raw", "-F", "raw", &disk, &new]);
     }
+}
+
+/// Files with their lengths, by their paths from the folder on.
+fn files_below(folder: &Path, prefix: &str) -> BTreeMap<String, i64> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let (path, about) = (format!("{prefix}{}", entry.file_name().to_str().unwrap()), entry.metadata().unwrap());
+        match about.is_dir() {
+            true => found.extend(files_below(&entry.path(), &format!("{path}/"))),
+            false => drop(found.insert(path, about.len().cast_signed())),
+        }
+    }
+    found
 }
 
 /// Asks for a raw volume from a backup.

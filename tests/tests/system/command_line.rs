@@ -168,6 +168,37 @@ fn the_main_job_by_hand_and_what_each_command_says() {
     desk.ends(1, &["submit", "create-volume", "--zone=z1", "--from", &id, "--pool=fast", "--volume=late"]);
 }
 
+/// The stores of two zones, in two regions: no worker of a zone is told of the other one's.
+#[test]
+fn an_object_goes_to_a_store_of_another_region_and_is_restored_there_when_its_source_is_gone() {
+    let desk = Desk::new();
+    let folder = desk.dir.path().display();
+    std::fs::create_dir(desk.dir.path().join("slow")).unwrap();
+    let near = std::fs::read_to_string(desk.dir.path().join("site.toml")).unwrap();
+    let site = format!(
+        "{near}[[zone]]\nname = \"z2\"\nregion = \"r2\"\n\
+         [[store]]\nname = \"far\"\nzone = \"z2\"\ncapacity = \"1 GiB\"\nextent_size = \"256 KiB\"\nurl = \"file://{folder}/far\"\n\
+         [[pool]]\nname = \"slow\"\nzone = \"z2\"\nhypervisor = \"kvm\"\nurl = \"file://{folder}/slow\"\ncapacity = \"1 GiB\"\n"
+    );
+    std::fs::write(desk.dir.path().join("site.toml"), site).unwrap();
+    let bytes = noise(7, 3 << 20);
+    make_volume(&desk.volume("disk"), "raw", &bytes);
+    desk.ends(0, &["site", "apply", "site.toml", "--yes", "--create"]);
+    let id = desk.backup("disk");
+    let asked = ["copy-object", "--from", &id, "--store=far", "--name=off-site"];
+    let plan = desk.ends(0, &[&["plan"][..], &asked].concat());
+    assert!(plan.out.contains("object.transfer") && plan.out.contains("bytes are cut anew"), "{}", plan.out);
+    let made = desk.json(0, &[&["submit"][..], &asked].concat());
+    assert_eq!([&made["state"], &made["zone"], &made["name"]], ["ready", "z2", "off-site"]);
+    let copy = made["id"].as_str().unwrap();
+    assert!(desk.ends(0, &["list"]).out.contains("-> far"));
+    desk.ends(0, &["destroy", &id, "--wait"]);
+    desk.json(0, &["submit", "create-volume", "--zone=z2", "--from", copy, "--pool=slow", "--volume=new.raw"]);
+    assert!(content(&desk.dir.path().join("slow/new.raw"), "raw") == bytes);
+    assert!(desk.ends(0, &["verify", copy]).out.contains("every byte is there"));
+    desk.ends(0, &["destroy", copy, "--wait"]);
+}
+
 #[test]
 fn who_waits_is_told_why_a_step_is_tried_again() {
     let desk = Desk::new();

@@ -30,6 +30,10 @@ macro_rules! promises {
 }
 
 promises! {
+    copies::a_copy_outlives_its_source_and_its_sources_store
+    copies::a_copy_that_has_to_begin_again_sends_nothing_twice
+    copies::a_damaged_source_fails_its_copy_and_leaves_nothing_in_the_other_store
+    copies::a_source_that_is_to_go_stays_until_its_copy_is_made
     faults::a_flipped_bit_or_a_cut_object_is_found_and_never_becomes_a_volume
     faults::a_full_store_refuses_or_lets_wait_and_the_waiting_go_on_when_there_is_room
     faults::a_missing_volume_or_snapshot_or_a_bad_image_fails_and_leaves_nothing
@@ -68,6 +72,7 @@ promises! {
 //
 // - `chaos`, `processes`: parts that die alone. With the embedded courier, engine and worker are one process.
 // - `requests::two_engines_on_one_database_do_everything_once`: SQLite has one engine.
+// - `copies`, on S3 and a directory: between stores of different kinds, both ways.
 // - `command_line`: the embedded set as a user meets it, with its lock and its socket.
 // - `growth`, `one_statement`: what each database is asked, statement by statement.
 // - `backends`, `encryption`: the suites of courier and store on RabbitMQ and S3, and TLS.

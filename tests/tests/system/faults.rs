@@ -3,7 +3,7 @@
 use crate::{
     held_pool::{Gate, Holding},
     meddler::{Failing, Meddler},
-    rig::{Options, Parts, Rig, backup_body, content, make_volume, noise, restore_body},
+    rig::{Options, Parts, Rig, backup_body, content, copy_body, make_volume, noise, restore_body},
 };
 use longshore_courier::{Properties, embedded::Mischief};
 use longshore_schema::{
@@ -50,6 +50,10 @@ pub(crate) async fn every_bad_command_has_a_fault_of_its_own_and_changes_nothing
         ("backup-snapshot", with("snapshot", json!("a/b")), "volume.name-invalid"),
         ("backup-snapshot", with("path", json!("staged")), "path.unavailable"),
         ("backup-snapshot", with("base", json!(OperationId::new())), "operation.unknown"),
+        ("copy-object", copy_body(OperationId::new(), "main"), "operation.unknown"),
+        ("copy-object", copy_body(OperationId::new(), "fast"), "store.unknown"),
+        ("copy-object", json!({"from": OperationId::new(), "store": "main", "zone": "z9"}), "zone.unknown"),
+        ("copy-object", json!({"from": OperationId::new()}), "command.malformed"),
         ("create-volume", restore_body(OperationId::new(), "new", "qcow2"), "operation.unknown"),
         ("create-volume", restore_body(OperationId::new(), "a\\b", "qcow2"), "volume.name-invalid"),
         ("create-volume", restore_body(OperationId::new(), "new.raw", "qcow2"), "volume.name-invalid"),

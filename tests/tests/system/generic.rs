@@ -4,7 +4,7 @@
 
 use crate::{
     meddler::{Failing, Meddler},
-    rig::{Options, Parts, Rig, backup_body, content, files, make_volume, noise, restore_body},
+    rig::{Options, Parts, Rig, backup_body, content, copy_body, files, keys, make_volume, noise, restore_body},
 };
 use longshore_courier::embedded::Mischief;
 use longshore_engine::{audit::OperationView, operation as kinds};
@@ -29,7 +29,7 @@ const GRACE: u32 = 3600;
 /// Bytes of the volume.
 const SIZE: usize = 2 << 20;
 
-/// A rig with one volume, `disk.qcow2`, and one backup of it.
+/// A rig with two stores, one volume, `disk.qcow2`, and one backup of it in the first store.
 struct Bench {
     meddler: Arc<Meddler>,
     rig: Rig,
@@ -48,17 +48,18 @@ struct Job {
     litter: BTreeSet<String>,
 }
 
-/// What is outside: files of the pool, and keys of the store with their lengths, but for markers of dead operations.
+/// What is outside: files of the pool, and keys of both stores with their lengths, but for markers of dead operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Slate {
     pool: BTreeSet<String>,
     store: BTreeMap<String, u64>,
+    other: BTreeMap<String, u64>,
 }
 
 impl Bench {
     async fn new(parts: Parts) -> Bench {
         let meddler = Meddler::new();
-        let mut options = Options { grace_s: GRACE, between: Some(meddler.clone()), ..Options::new(parts) };
+        let mut options = Options { grace_s: GRACE, between: Some(meddler.clone()), two: true, ..Options::new(parts) };
         // One period for ever: the engine sweeps by itself once, and never again.
         options.config.sweep_every_s = u32::MAX;
         // The engine's own commands are nobody's whom the site knows. Ours are the broker's user's, where there is a broker.
@@ -87,6 +88,7 @@ impl Bench {
                 volume = self.rewrite();
                 backup_body("disk.qcow2", None)
             }
+            "copy-object" => copy_body(self.backup, "other"),
             "create-volume" => restore_body(self.backup, "new", "qcow2"),
             "sweep-store" => {
                 litter = self.litter().await;
@@ -149,16 +151,18 @@ impl Bench {
     }
 
     async fn slate(&self) -> Slate {
-        let mut store = self.rig.keys().await;
-        store.retain(|key, _| !key.ends_with("/aborted"));
-        Slate { pool: files(&self.rig.dir.path().join("pool")).into_iter().collect(), store }
+        let (mut store, mut other) = (self.rig.keys().await, keys(self.rig.other()).await);
+        for keys in [&mut store, &mut other] {
+            keys.retain(|key, _| !key.ends_with("/aborted"));
+        }
+        Slate { pool: files(&self.rig.dir.path().join("pool")).into_iter().collect(), store, other }
     }
 
     /// It has done its work, on that slate; what it made is taken away again.
     async fn assert_done(&self, job: &Job, made: &OperationView, before: &Slate) {
         let rig = &self.rig;
         match job.kind {
-            "backup-snapshot" => {
+            "backup-snapshot" | "copy-object" => {
                 rig.restore(made.id, "copy", "raw").await;
                 assert!(content(&rig.volume("copy"), "raw") == job.volume);
                 std::fs::remove_file(rig.volume("copy")).unwrap();

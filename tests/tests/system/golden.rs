@@ -33,6 +33,15 @@ fn json<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(golden(name)).unwrap()).unwrap()
 }
 
+/// Messages of that sort, by their kind: those of the first version, and those that came later, which have files beside.
+fn messages<T: DeserializeOwned>(sort: &str) -> BTreeMap<String, T> {
+    let mut found = BTreeMap::new();
+    for name in golden_files("messages/").into_iter().filter(|it| it.starts_with(&format!("messages/{sort}"))) {
+        found.extend(json::<BTreeMap<String, T>>(&name));
+    }
+    found
+}
+
 fn sha256(path: &Path) -> String {
     tool("sha256sum", &[path.to_str().unwrap()])[..64].to_owned()
 }
@@ -176,13 +185,14 @@ fn kept<T: Serialize + DeserializeOwned>(golden: &Value, what: &str) -> T {
 
 #[test]
 fn golden_commands_are_understood() {
-    let commands: BTreeMap<String, Vec<Value>> = json("messages/commands.json");
+    let commands: BTreeMap<String, Vec<Value>> = messages("commands");
     let known: BTreeSet<_> = kinds::ALL.iter().map(|it| it.name).chain(request::kinds()).collect();
     assert_eq!(commands.keys().map(String::as_str).collect::<BTreeSet<_>>(), known);
     for (kind, bodies) in &commands {
         for body in bodies {
             match kind.as_str() {
                 "backup-snapshot" => drop(kept::<kinds::backup_snapshot::BackupSnapshot>(body, kind)),
+                "copy-object" => drop(kept::<kinds::copy_object::CopyObject>(body, kind)),
                 "create-volume" => drop(kept::<kinds::create_volume::CreateVolume>(body, kind)),
                 "sweep-store" => drop(kept::<kinds::sweep_store::SweepStore>(body, kind)),
                 "verify-object" => drop(kept::<kinds::verify_object::VerifyObject>(body, kind)),
@@ -208,7 +218,7 @@ fn fields_of_schema(name: &str) -> BTreeSet<String> {
 
 /// The first golden body of a command.
 pub(crate) fn command(kind: &str) -> Value {
-    let commands: BTreeMap<String, Vec<Value>> = json("messages/commands.json");
+    let commands: BTreeMap<String, Vec<Value>> = messages("commands");
     commands[kind][0].clone()
 }
 
@@ -224,12 +234,13 @@ fn step<S: Step>(golden: &BTreeMap<String, Value>) -> &'static str {
 
 #[test]
 fn golden_steps_are_understood_with_their_arguments_inputs_and_outputs() {
-    let golden: BTreeMap<String, Value> = json("messages/steps.json");
+    let golden: BTreeMap<String, Value> = messages("steps");
     let read = [
         step::<object::Commit>(&golden),
         step::<object::Copy>(&golden),
         step::<object::Discard>(&golden),
         step::<object::Probe>(&golden),
+        step::<object::Transfer>(&golden),
         step::<object::Unlink>(&golden),
         step::<object::Verify>(&golden),
         step::<sweep::Delete>(&golden),

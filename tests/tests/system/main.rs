@@ -8,6 +8,7 @@ mod cloud;
 mod command_line;
 mod containers;
 mod contract;
+mod copies;
 mod encryption;
 mod faults;
 mod generic;

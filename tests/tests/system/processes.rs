@@ -44,10 +44,20 @@ async fn behind_a_proxy(setup: Setup) -> (Proxy, Cloud) {
 /// held until the proxy is told to behave.
 async fn half_way(proxy: &Proxy, cloud: &Cloud, what: Mischief) -> (String, BTreeMap<String, i64>) {
     make_volume(&cloud.volume("disk"), "raw", &noise(1, LARGE));
+    written_half_way(proxy, cloud, ("backup-snapshot", &backup_body("disk", None)), what).await
+}
+
+/// The same of whatever writes an object of `LARGE` bytes.
+async fn written_half_way(
+    proxy: &Proxy,
+    cloud: &Cloud,
+    (kind, body): (&str, &Value),
+    what: Mischief,
+) -> (String, BTreeMap<String, i64>) {
     for part in FIRST_ATTEMPTS {
         proxy.play(Rule::always("PUT", part, what));
     }
-    let id = cloud.submit("backup-snapshot", &backup_body("disk", None));
+    let id = cloud.submit(kind, body);
     let stored = cloud
         .until("a pack is stored, and two more and one of pages are on their way", async |it| {
             let packs = it.packs().await;
@@ -61,7 +71,7 @@ async fn half_way(proxy: &Proxy, cloud: &Cloud, what: Mischief) -> (String, BTre
     (id, stored)
 }
 
-/// The backup is Ready, what was stored at the death was neither replaced nor sent again, and it restores bit for bit.
+/// The object is Ready, what was stored at the death was neither replaced nor sent again, and it restores bit for bit.
 async fn whole(proxy: &Proxy, cloud: &Cloud, id: &str, stored: &BTreeMap<String, i64>) -> Value {
     let view = cloud.ready(id).await;
     let packs = cloud.packs().await;
@@ -90,6 +100,25 @@ async fn a_worker_that_is_killed_while_copying_costs_nothing_that_was_stored() {
     cloud.run("worker", WORKER);
     let view = whole(&proxy, &cloud, &id, &stored).await;
     assert!(view["output"]["resumed"].as_u64() >= Some(32 << 20), "{view:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_while_it_copies_an_object_costs_nothing_that_was_stored() {
+    let (proxy, mut cloud) = behind_a_proxy(Setup { two: true, ..short_lease() }).await;
+    make_volume(&cloud.volume("disk"), "raw", &noise(1, LARGE));
+    let mut body = backup_body("disk", None);
+    body["store"] = "other".into();
+    let backup = cloud.submit("backup-snapshot", &body);
+    let digest = cloud.ready(&backup).await["output"]["digest"].clone();
+    let body = json!({"from": backup, "store": "main"});
+    let (id, stored) = written_half_way(&proxy, &cloud, ("copy-object", &body), Mischief::HoldForClient).await;
+    cloud.kill("worker");
+    proxy.behave();
+    assert_eq!(cloud.packs().await, stored, "what was on its way died with the worker");
+    cloud.run("worker", WORKER);
+    let view = whole(&proxy, &cloud, &id, &stored).await;
+    assert!(view["output"]["resumed"].as_u64() >= Some(32 << 20), "{view:#}");
+    assert_eq!(view["output"]["digest"], digest);
 }
 
 #[tokio::test(flavor = "multi_thread")]

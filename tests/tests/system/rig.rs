@@ -93,6 +93,8 @@ pub(crate) struct Options {
     pub(crate) users: String,
     /// Whether there is a second store, `other`, in a directory, and a second pool, `slow`.
     pub(crate) two: bool,
+    /// KiB of an extent of the second store; the first one has 64.
+    pub(crate) other_extent_kib: u32,
 }
 
 impl Options {
@@ -123,6 +125,7 @@ impl Options {
             opener: None,
             users: String::new(),
             two: false,
+            other_extent_kib: 64,
         }
     }
 }
@@ -133,7 +136,7 @@ pub(crate) struct Rig {
     pub(crate) url: String,
     pub(crate) store: Arc<dyn Store>,
     /// The second one, if there is one.
-    pub(crate) other_store: Option<Arc<dyn Store>>,
+    other_store: Option<Arc<dyn Store>>,
     /// The address of the broker's virtual host, if there is one.
     broker: Option<String>,
     /// The user of what it publishes.
@@ -416,6 +419,11 @@ impl Rig {
         keys(&*self.store).await
     }
 
+    /// The second store.
+    pub(crate) fn other(&self) -> &dyn Store {
+        &**self.other_store.as_ref().expect("a rig of two stores")
+    }
+
     /// Stops everything as SIGTERM does, and checks that it ends well. What the channels did on purpose until then.
     pub(crate) async fn end(self) -> Mischief {
         self.stop.cancel();
@@ -443,6 +451,10 @@ pub(crate) fn backup_body(volume: &str, snapshot: Option<&str>) -> Value {
 
 pub(crate) fn restore_body(from: OperationId, volume: &str, format: &str) -> Value {
     json!({"zone": "z1", "from": from, "pool": "fast", "volume": volume, "format": format})
+}
+
+pub(crate) fn copy_body(from: OperationId, store: &str) -> Value {
+    json!({"from": from, "store": store})
 }
 
 /// Doubles, reorders and loses messages: the first commands for certain, others by chance. Of those it usually loses few, since a
@@ -485,8 +497,9 @@ fn site_text(dir: &Path, options: &Options, bucket: Option<&(Bucket, Services)>)
         false => String::new(),
         true => format!(
             "[[store]]\nname = \"other\"\nregion = \"r1\"\ncapacity = \"{capacity}\"\nthreshold = 1.0\ngrace_s = {grace_s}\n\
-             extent_size = \"64 KiB\"\nurl = \"file://{dir}/other\"\n\
+             extent_size = \"{} KiB\"\nurl = \"file://{dir}/other\"\n\
              [[pool]]\nname = \"slow\"\nzone = \"z1\"\nhypervisor = \"kvm\"\nurl = \"file://{dir}/slow\"\ncapacity = \"1 GiB\"\n",
+            options.other_extent_kib
         ),
     };
     format!(
@@ -506,7 +519,8 @@ async fn apply(database: &Database, wanted: &Site) -> Vec<Arc<dyn Store>> {
     for place in &wanted.stores {
         let capabilities = probe::probe(place).await.unwrap();
         let store = open::open(place, Some(&capabilities)).await.unwrap();
-        description::found(&*store, 64 << 10, known.incarnation, capabilities).await.unwrap();
+        let extent_size = place.extent_size.map_or(64 << 10, |it| u32::try_from(it.0).unwrap());
+        description::found(&*store, extent_size, known.incarnation, capabilities).await.unwrap();
         stores.push(store);
     }
     site::apply(database, &known, wanted).await.unwrap().unwrap();

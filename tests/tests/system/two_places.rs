@@ -75,7 +75,7 @@ pub(crate) async fn two_stores_and_two_pools_of_one_site_keep_to_themselves(part
     let mut options = Options { two: true, grace_s: 3600, ..Options::new(parts) };
     options.config.sweep_every_s = u32::MAX;
     let rig = Rig::with(options).await;
-    let (main, other) = (&*rig.store, &**rig.other_store.as_ref().unwrap());
+    let (main, other) = (&*rig.store, rig.other());
     let (fast, slow) = (noise(1, SIZE), noise(2, SIZE + (1 << 20)));
     make_volume(&file(&rig, "fast", "disk"), "raw", &fast);
     make_volume(&file(&rig, "slow", "disk"), "raw", &slow);

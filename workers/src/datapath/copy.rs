@@ -1,5 +1,6 @@
-//! `object.copy`: a volume becomes packs and a root. Spans are read and processed several at a time, on all
-//! processors, and taken in their order; the packs that they fill are sent while the next are read.
+//! `object.copy` and `object.transfer`: a volume, or an object of another store, becomes packs and a root. Spans are read and
+//! processed several at a time, on all processors, and taken in their order; the packs that they fill are sent while the
+//! next are read.
 //!
 //! **Invariant**: what is held in memory doesn't depend on the volume's size, except for the list of packs.
 
@@ -10,7 +11,9 @@ use super::{
     format::{pack::Kind, page::Entry, root::RootFile, shape::Shape},
     lost::lost,
     manifest::{Cursor, Leaf, load_root_with_fanout},
+    object::ObjectReader,
     pack::{Content, Numbers, Packer},
+    pass_on::pass_on,
     process::{Outcome, Processed, Task, process},
     read::{Reader, Walk},
     resume::Earlier,
@@ -35,8 +38,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// What to copy.
 pub struct Copying {
-    /// The frozen volume.
+    /// The frozen volume, or the object.
     pub reader: Box<dyn BlockRead>,
+    /// The same object, if its frames can be passed on: its extents have the size that they have in this store.
+    pub frames: Option<ObjectReader>,
     /// Bytes of an extent in this store.
     pub extent_size: u32,
     /// What may be taken over.
@@ -59,6 +64,7 @@ pub async fn copy(work: &Work, copying: Copying) -> Result<Copied, Fault> {
     let job = Job {
         work: work.clone(),
         reader,
+        frames: copying.frames,
         shape,
         about: copying.about,
         may_write: copying.may_write,
@@ -77,6 +83,7 @@ pub async fn copy(work: &Work, copying: Copying) -> Result<Copied, Fault> {
 struct Job {
     work: Work,
     reader: Reader,
+    frames: Option<ObjectReader>,
     shape: Shape,
     about: About,
     may_write: Option<u64>,
@@ -167,7 +174,10 @@ impl Job {
 
     /// Why it is an incremental, and what else somebody should know.
     fn incremental(&self, base: &Base, lost: &[PackId]) -> String {
-        let because = "incremental: all that is allocated was read and compared, since the source tells no changes";
+        let because = match self.frames {
+            None => "incremental: all that is allocated was read and compared, since the source tells no changes",
+            Some(_) => "incremental: of the extents only those were read whose digests the base doesn't have",
+        };
         let Some(first) = lost.first() else { return because.into() };
         let (count, object) = (lost.len(), base.object);
         let damage = format!("{count} of base {object}'s packs are missing or cut short, {} among them", first.key());
@@ -220,9 +230,7 @@ impl Job {
                 let task = Task { span, base, sparse: sparse.clone(), known, level: self.tuning.level };
                 under_way.push_back(match task.without_reading() {
                     Ok(processed) => UnderWay::Done(processed),
-                    Err(task) => {
-                        UnderWay::Task(AbortOnDropHandle::new(tokio::spawn(process(self.reader.clone(), self.shape, task))))
-                    }
+                    Err(task) => UnderWay::Task(AbortOnDropHandle::new(tokio::spawn(self.process(task)))),
                 });
             }
             let Some(next) = under_way.pop_front() else { break };
@@ -234,6 +242,16 @@ impl Job {
         let base = base.map(|usable| (usable.base, usable.root));
         let finished = Finished { built: tree.finish(), packer, earlier, base, sums, because, read_back: self.read_back };
         Ok(finish(&self.work, self.shape, self.about.clone(), finished).await?)
+    }
+
+    fn process(&self, task: Task) -> impl Future<Output = Result<Processed, Fault>> + Send + use<> {
+        let (reader, frames, shape) = (self.reader.clone(), self.frames.clone(), self.shape);
+        async move {
+            match frames {
+                None => process(reader, shape, task).await,
+                Some(frames) => pass_on(frames, task).await,
+            }
+        }
     }
 
     async fn take(&self, processed: Processed, sums: &mut Sums, tree: &mut Tree, packer: &mut Packer) -> Result<(), Fault> {

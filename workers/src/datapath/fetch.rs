@@ -5,7 +5,10 @@ use super::format::Place;
 use crate::store::Store;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use longshore_schema::{fault::Fault, ids::PackId};
+use longshore_schema::{
+    fault::{Fault, code},
+    ids::PackId,
+};
 use std::{ops::Range, sync::Arc};
 
 /// Bytes that are read for nothing rather than asking twice.
@@ -74,7 +77,11 @@ impl<T> Request<T> {
 /// The stored bytes of all pieces, for pieces that are few and small.
 pub async fn fetch_all<T: Send + Sync>(store: &Arc<dyn Store>, pieces: Vec<Piece<T>>) -> Result<Vec<(Piece<T>, Bytes)>, Fault> {
     let fetched = stream::iter(requests(pieces)).map(|request| async move {
-        let bytes = store.get(&request.pack.key(), request.range.clone()).await?;
+        let key = request.pack.key();
+        let bytes = store.get(&key, request.range.clone()).await?;
+        if bytes.len() as u64 != request.range.end - request.range.start {
+            return Err(Fault::permanent(code::OBJECT_MISSING, format!("{key} is shorter than the manifest says")));
+        }
         Ok::<_, Fault>((request, bytes))
     });
     let fetched: Vec<_> = fetched.buffered(PARALLEL).try_collect().await?;

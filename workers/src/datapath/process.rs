@@ -93,7 +93,7 @@ pub async fn process(reader: Reader, shape: Shape, task: Task) -> Result<Process
 
 fn decide(task: Task, extents: Vec<Option<Bytes>>) -> Result<Processed, Fault> {
     let Task { span, base, sparse, known, level } = task;
-    let had = Had { base: base.as_deref(), sparse: &sparse, known: &known };
+    let had = Had::new(base.as_deref(), &sparse, &known);
     let mut encoder = Encoder::new(level)?;
     let lengths: Vec<u64> = extents.iter().map(|bytes| bytes.as_ref().map_or(0, |it| it.len() as u64)).collect();
     let read = lengths.iter().sum();
@@ -111,27 +111,41 @@ fn decide(task: Task, extents: Vec<Option<Bytes>>) -> Result<Processed, Fault> {
 }
 
 /// What is in the store already.
-struct Had<'t> {
+pub(super) struct Had<'t> {
     base: Option<&'t Leaf>,
     sparse: &'t HashSet<PackId>,
     known: &'t [Known],
 }
 
-impl Had<'_> {
+impl<'t> Had<'t> {
+    /// What a task may find there.
+    pub(super) fn new(base: Option<&'t Leaf>, sparse: &'t HashSet<PackId>, known: &'t [Known]) -> Had<'t> {
+        Had { base, sparse, known }
+    }
+
+    /// What becomes of an extent with that digest, if it needn't be stored.
+    pub(super) fn find(&self, extent: u64, digest: Hash) -> Option<Outcome> {
+        if let Some(place) = self.in_base(extent, digest).filter(|place| !self.sparse.contains(&place.pack)) {
+            return Some(Outcome::Reused(digest, place.clone()));
+        }
+        let found = self.known.iter().find(|known| known.extent == extent && known.digest == digest);
+        found.map(|found| Outcome::Resumed(digest, found.place.clone()))
+    }
+
+    /// Where the base has an extent with that digest, in a sparse pack or not.
+    pub(super) fn in_base(&self, extent: u64, digest: Hash) -> Option<&'t Place> {
+        match self.base?.entry(extent)? {
+            Entry::Data(same, place) if *same == digest => Some(place),
+            Entry::Data(..) | Entry::Zero => None,
+        }
+    }
+
     fn decide(&self, extent: u64, bytes: &Bytes, encoder: &mut Encoder) -> Result<Outcome, Fault> {
         let digest = hash::digest(bytes);
-        let mut repacked = false;
-        if let Some(Entry::Data(same, place)) = self.base.and_then(|leaf| leaf.entry(extent))
-            && *same == digest
-        {
-            if !self.sparse.contains(&place.pack) {
-                return Ok(Outcome::Reused(digest, place.clone()));
-            }
-            repacked = true;
+        if let Some(found) = self.find(extent, digest) {
+            return Ok(found);
         }
-        if let Some(found) = self.known.iter().find(|known| known.extent == extent && known.digest == digest) {
-            return Ok(Outcome::Resumed(digest, found.place.clone()));
-        }
+        let repacked = self.in_base(extent, digest).is_some();
         let (codec, stored) = encoder.extent(bytes)?;
         Ok(Outcome::New { digest, codec, stored, repacked })
     }

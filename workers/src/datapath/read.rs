@@ -11,7 +11,7 @@ use std::{collections::VecDeque, sync::Arc};
 /// Bytes of a span: the largest single read. Spans never cross a leaf page.
 const SPAN: u64 = 4 << 20;
 /// Bytes of the volume whose runs are asked for at once.
-const WINDOW: u64 = 1 << 30;
+pub(super) const WINDOW: u64 = 1 << 30;
 
 /// A reader that several tasks share.
 pub type Reader = Arc<Box<dyn BlockRead>>;

@@ -45,9 +45,9 @@ pub struct Scanned {
 
 /// An extent to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wanted {
-    extent: u64,
-    digest: Hash,
+pub(super) struct Wanted {
+    pub(super) extent: u64,
+    pub(super) digest: Hash,
 }
 
 struct Scan {
@@ -177,12 +177,12 @@ fn as_stored(request: &Request<Wanted>, fetched: &Bytes, run: &[Piece<Wanted>]) 
     Ok(Some((first.tag.extent, fetched.slice(start as usize..end as usize))))
 }
 
-fn check(data: &[u8], digest: Hash) -> Result<(), Broken> {
+pub(super) fn check(data: &[u8], digest: Hash) -> Result<(), Broken> {
     let same = blake3::hash(data) == digest;
     same.then_some(()).ok_or(Broken("its bytes don't have the recorded digest"))
 }
 
-fn describe(extent: u64, place: &Place) -> String {
+pub(super) fn describe(extent: u64, place: &Place) -> String {
     format!("extent {extent} in {} at {}", place.pack.key(), place.offset)
 }
 

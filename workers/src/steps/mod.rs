@@ -145,6 +145,7 @@ pub fn handlers() -> Handlers {
         .on::<steps::object::Copy, _, _>(object::copy)
         .on::<steps::object::Discard, _, _>(object::discard)
         .on::<steps::object::Probe, _, _>(object::probe)
+        .on::<steps::object::Transfer, _, _>(object::transfer)
         .on::<steps::object::Unlink, _, _>(object::unlink)
         .on::<steps::object::Verify, _, _>(object::verify)
         .on::<steps::sweep::Delete, _, _>(sweep::delete)

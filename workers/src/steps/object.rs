@@ -2,14 +2,17 @@
 
 use super::{Context, OpenStore};
 use crate::{
-    datapath::{Tuning, Work, commit, copy as copying, counts::check_counts, restore, until_stopped, verify as verifying},
+    datapath::{
+        Tuning, Work, commit, copy as copying, counts::check_counts, object::ObjectReader, restore, until_stopped,
+        verify as verifying,
+    },
     hypervisor::{BlockRead, Hypervisor},
 };
 use longshore_schema::{
     fault::{Fault, code},
     ids::OperationId,
     steps::{
-        object::{Commit, Committed, Copied, Copy, Discard, Probe, Unlink, Verified, Verify},
+        object::{Commit, Committed, Copied, Copy, Discard, Probe, Transfer, Unlink, Verified, Verify},
         volume::Measured,
     },
 };
@@ -23,8 +26,8 @@ pub async fn copy(context: Context, step: Copy, measured: Measured) -> Result<Co
     let reader = until_stopped(&context.lease, opening).await?;
     let Copy { base, about, volume, snapshot, .. } = step;
     let read_back = !checks_bodies;
-    let what =
-        copying::Copying { reader, extent_size, base, about, may_write: context.may_write, read_back, tuning: Tuning::default() };
+    let (may_write, tuning) = (context.may_write, Tuning::default());
+    let what = copying::Copying { reader, frames: None, extent_size, base, about, may_write, read_back, tuning };
     match copying::copy(&work, what).await {
         Err(fault) if fault.code == code::RESERVATION_EXCEEDED => {
             let now = until_stopped(&context.lease, pool.measure(&volume, snapshot.as_deref(), Some(measured.format))).await?;
@@ -63,6 +66,27 @@ pub async fn commit(context: Context, step: Commit, copied: Copied) -> Result<Co
 pub async fn probe(context: Context, step: Probe, _input: ()) -> Result<Option<Committed>, Fault> {
     let work = work(&context, &step.store, step.operation)?;
     until_stopped(&context.lease, commit::probe(&work)).await
+}
+
+/// `object.transfer`
+pub async fn transfer(context: Context, step: Transfer, _input: ()) -> Result<Copied, Fault> {
+    let from = context.store(&step.from)?.store;
+    let OpenStore { store, extent_size, checks_bodies } = context.store(&step.store)?;
+    let work = Work { store, lease: context.lease.clone(), operation: step.operation, attempt: context.attempt.n };
+    let source = restore::Source { store: from, object: step.object, root: step.root };
+    let reader = until_stopped(&context.lease, ObjectReader::open(&source, &step.from)).await?;
+    let frames = (reader.extent_size() == extent_size).then(|| reader.clone());
+    let what = copying::Copying {
+        reader: Box::new(reader),
+        frames,
+        extent_size,
+        base: step.base,
+        about: step.about,
+        may_write: context.may_write,
+        read_back: !checks_bodies,
+        tuning: Tuning::default(),
+    };
+    copying::copy(&work, what).await
 }
 
 /// `object.unlink`

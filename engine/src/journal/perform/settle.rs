@@ -4,14 +4,14 @@ use super::READY_BYTES;
 use crate::{
     database::Failed,
     journal::unit::Unit,
-    machine::{Event, State},
+    machine::{Event, Operation, State},
     mutant::{self, Mutant},
     packs::{self, to_i64},
+    plan::Work,
 };
 use longshore_schema::{
     ids::OperationId,
-    step::Step,
-    steps::object::{Copied, Copy},
+    steps::object::{Copied, WRITERS},
     tables::{claim, hold, operation as operation_table, remains, reservation},
 };
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, sea_query::Expr};
@@ -21,16 +21,13 @@ impl Unit<'_> {
     /// It became Ready: uses are exact, what was reserved and not used is given back, its own work holds nothing.
     pub(in crate::journal) async fn settle_ready(&mut self, id: OperationId) -> Result<(), Failed> {
         let operation = self.operations[&id].operation.clone();
-        let copied =
-            operation.plan.steps.iter().position(|it| it.name == Copy::NAME).and_then(|seq| operation.output_of(seq as u16));
         let mut root_bytes = None;
-        if let Some(copied) = copied {
-            let copied: Copied = serde_json::from_value(copied.clone())?;
+        if let Some((copied, base)) = written(&operation)? {
             packs::record(self.tx, &mut self.ledger, id, &copied.packs).await??;
             packs::drop_uses(self.tx, self.now, id, Some(&copied.unused)).await?;
-            let base = operation.plan.uses.first().filter(|_| !copied.without_base);
+            let base = base.filter(|_| !copied.without_base);
             if let Some(base) = base.filter(|_| !mutant::is(Mutant::ForgetInheritedUses)) {
-                packs::inherit(self.tx, id, *base, &copied.dropped).await?;
+                packs::inherit(self.tx, id, base, &copied.dropped).await?;
             }
             packs::mark_sparse(self.tx, id, &copied.sparse).await?;
             root_bytes = Some(to_i64(copied.root.bytes) + READY_BYTES);
@@ -153,4 +150,16 @@ impl Unit<'_> {
         }
         Ok(())
     }
+}
+
+/// What the step reported that wrote the operation's object, if it made one, and the base that this step was given.
+fn written(operation: &Operation) -> anyhow::Result<Option<(Copied, Option<OperationId>)>> {
+    let steps = &operation.plan.steps;
+    let Some(seq) = steps.iter().position(|it| WRITERS.contains(&it.name.as_str())) else { return Ok(None) };
+    let Some(copied) = operation.output_of(u16::try_from(seq)?) else { return Ok(None) };
+    let base = match &steps[seq].work {
+        Work::Worker(call) => serde_json::from_value(call.args["base"]["object"].clone())?,
+        Work::Engine(_) => None,
+    };
+    Ok(Some((serde_json::from_value(copied.clone())?, base)))
 }

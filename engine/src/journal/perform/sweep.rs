@@ -8,8 +8,7 @@ use crate::{
 };
 use longshore_schema::{
     ids::OperationId,
-    step::Step as _,
-    steps::{object::Copy, sweep},
+    steps::{object::WRITERS, sweep},
     tables::{operation as operation_table, place, remains, step},
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -71,7 +70,7 @@ impl Unit<'_> {
         for chunk in owners.chunks(500) {
             let rows = step::Entity::find()
                 .filter(step::Column::OperationId.is_in(chunk.iter().map(|it| it.0)))
-                .filter(step::Column::Name.eq(Copy::NAME));
+                .filter(step::Column::Name.is_in(WRITERS.iter().copied()));
             copies.extend(rows.all(self.tx).await?.into_iter().map(|it| (OperationId(it.operation_id), it)));
         }
         let is_over = |it: &sweep::Unfinished| {

@@ -48,15 +48,10 @@ pub(super) fn done(attempt: Attempt, output: impl serde::Serialize) -> Item {
     report(Report::Done { attempt, worker: "w1".into(), result })
 }
 
-/// A backup of the disk up to its commit: the attempt of that, and its report.
-pub(super) async fn before_commit(journal: &Journal, message_id: &str) -> (Attempt, Item) {
-    let body = json!({"zone": "z1", "store": "main", "pool": "fast", "volume": "disk.raw"});
-    let measure = journal.command(message_id, "backup-snapshot", body).await.unwrap();
-    let measured = Measured { virtual_size: 1 << 20, allocated: 1 << 20, format: Format::Raw };
-    let copy = sent(&journal.write(vec![done(measure, measured)]).await).pop().unwrap();
-    let root = Root { attempt: copy.n, digest: "0".repeat(64), bytes: 500 };
-    let copied = Copied {
-        root: root.clone(),
+/// What a step reports that wrote an object of one pack.
+pub(super) fn copied(of: Attempt) -> Copied {
+    Copied {
+        root: Root { attempt: of.n, digest: "0".repeat(64), bytes: 500 },
         digest: "0".repeat(64),
         virtual_size: 1 << 20,
         extent_size: 256 << 10,
@@ -68,12 +63,22 @@ pub(super) async fn before_commit(journal: &Journal, message_id: &str) -> (Attem
         zeros: 0,
         read_back: 0,
         because: None,
-        packs: vec![Sealed { id: PackId { operation: copy.operation, attempt: copy.n, n: 0 }, bytes: 1000 }],
+        packs: vec![Sealed { id: PackId { operation: of.operation, attempt: of.n, n: 0 }, bytes: 1000 }],
         unused: vec![],
         dropped: vec![],
         sparse: vec![],
         without_base: false,
-    };
+    }
+}
+
+/// A backup of the disk up to its commit: the attempt of that, and its report.
+pub(super) async fn before_commit(journal: &Journal, message_id: &str) -> (Attempt, Item) {
+    let body = json!({"zone": "z1", "store": "main", "pool": "fast", "volume": "disk.raw"});
+    let measure = journal.command(message_id, "backup-snapshot", body).await.unwrap();
+    let measured = Measured { virtual_size: 1 << 20, allocated: 1 << 20, format: Format::Raw };
+    let copy = sent(&journal.write(vec![done(measure, measured)]).await).pop().unwrap();
+    let copied = copied(copy);
+    let root = copied.root.clone();
     let commit = sent(&journal.write(vec![done(copy, copied)]).await).pop().unwrap();
     (commit, done(commit, Committed { root, read_back: 0 }))
 }

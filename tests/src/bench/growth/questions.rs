@@ -38,6 +38,8 @@ pub(super) enum Question {
     Clock,
     /// What the engine reads to plan a backup: the latest one of the same volume.
     Lineage,
+    /// What it reads to plan a copy: the latest object of the same volume in the other store.
+    Kin,
 }
 
 /// All of them, by name.
@@ -89,6 +91,7 @@ pub(super) fn all() -> Vec<(&'static str, Question)> {
         ("audit --actor, a person who isn't there", Question::Audit(Some("user:nobody"), FEW)),
         ("the clock", Question::Clock),
         ("planning a backup", Question::Lineage),
+        ("planning a copy", Question::Kin),
     ]
 }
 
@@ -97,7 +100,7 @@ impl Question {
     pub(super) fn needs_operations(&self) -> bool {
         match self {
             Question::List(_) | Question::Audit(..) | Question::Clock => false,
-            Question::NextPage(_) | Question::Show | Question::History | Question::Lineage => true,
+            Question::NextPage(_) | Question::Show | Question::History | Question::Lineage | Question::Kin => true,
         }
     }
 
@@ -118,6 +121,12 @@ impl Question {
                 let touches = vec![Touch::Lineage { subject, store, tenant }];
                 let world = world_read::read(db, Surroundings::default(), touches).await?;
                 ensure!(world.lineage.is_some(), "nothing to go on from");
+            }
+            Question::Kin => {
+                let [_, store, tenant] = LINEAGE.map(str::to_owned);
+                let touches = vec![Touch::Kin { object: about, store, tenant }];
+                let world = world_read::read(db, Surroundings::default(), touches).await?;
+                ensure!(world.objects.contains_key(&about), "an operation is gone");
             }
         }
         Ok(())
@@ -149,6 +158,10 @@ impl Question {
                 let [subject, store, tenant] = LINEAGE;
                 let backups = world_read::backups_of(subject, store, tenant).limit(1).build(backend);
                 vec![("backups", backups), ("made", world_read::made_as(subject, tenant).limit(1).build(backend))]
+            }
+            Question::Kin => {
+                let [subject, store, tenant] = LINEAGE;
+                vec![("copies", world_read::copies_of(subject, store, tenant).limit(1).build(backend))]
             }
         })
     }

@@ -3,7 +3,7 @@
 //! for bit.
 
 use super::{
-    VOLUMES,
+    STORES, VOLUMES,
     listener::Listener,
     load::{Client, Tally},
     report::Report,
@@ -15,10 +15,10 @@ use crate::{
 use longshore_engine::{audit, books, database::Database};
 use longshore_schema::{
     ids::OperationId,
-    tables::{claim, hold, operation, pack, queue, remains, reservation},
+    tables::{claim, hold, operation, pack, place, queue, remains, reservation},
     wire::names,
 };
-use sea_orm::EntityTrait;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,7 +41,9 @@ pub(super) async fn check(Checker { cloud, database, client, listener, tally }: 
     }
     // The first one may make more due, and the one that finds nothing of an abandoned operation gives back what was booked for it.
     for _ in 0..4 {
-        while client.command("sweep-store", &json!({"store": "main"}), &["volume.claimed"]).await.is_none() {}
+        for store in STORES {
+            while client.command("sweep-store", &json!({"store": store}), &["volume.claimed"]).await.is_none() {}
+        }
         cloud
             .until("no operation is under way", async |_| {
                 let rows = operation::Entity::find().all(db).await.unwrap();
@@ -52,8 +54,8 @@ pub(super) async fn check(Checker { cloud, database, client, listener, tally }: 
     assert_eq!(remains::Entity::find().all(db).await.unwrap(), [], "abandoned operations of which nothing is left");
     let restored = restore_all(cloud, client).await;
     let rows = operation::Entity::find().all(db).await.unwrap();
-    let snapshots = rows.iter().filter(|it| it.kind == "backup-snapshot" && it.state == "ready").map(|it| OperationId(it.id));
-    assert_eq!(restored, snapshots.collect(), "snapshots that were restored, and those that are Ready");
+    let snapshots = rows.iter().filter(|it| it.store.is_some() && it.state == "ready").map(|it| OperationId(it.id));
+    assert_eq!(restored, snapshots.collect(), "snapshots and copies that were restored, and those that are Ready");
     check_commands(&rows, &tally.lock().unwrap());
     for row in &rows {
         assert_eq!(audit::verify_history(db, OperationId(row.id)).await.unwrap(), Some(vec![]), "history of {}", row.id);
@@ -128,17 +130,25 @@ async fn check_books(database: &Database, rows: &[operation::Model]) {
     assert_eq!(wrong, [], "books that don't agree, or with something reserved");
 }
 
-/// Packs are those that have rows, and objects those that are Ready.
+/// In each store, packs are those that have rows, and objects those that are Ready.
 async fn check_store(cloud: &Cloud, database: &Database, rows: &[operation::Model]) {
     let packs = pack::Entity::find().all(database.read()).await.unwrap();
     let unused: Vec<_> = packs.iter().filter(|it| it.uses < 1 || it.state != "live").collect();
     assert!(unused.is_empty(), "unused packs were not swept: {unused:#?}");
-    let known: BTreeMap<_, _> = packs.iter().map(|it| (format!("prefix/packs/{}", it.id), it.bytes)).collect();
-    assert_eq!(cloud.stored("prefix/packs/").await, known, "the store's packs, and the database's");
-    let ready: BTreeSet<_> =
-        rows.iter().filter(|it| it.state == "ready" && it.kind == "backup-snapshot").map(|it| it.id.to_string()).collect();
-    let objects = cloud.stored("prefix/objects/").await;
-    let objects: BTreeSet<_> = objects.keys().filter_map(|key| key.split('/').nth(2)).map(str::to_owned).collect();
-    assert_eq!(objects, ready, "the store's objects, and the database's");
-    assert_eq!(cloud.stored("prefix/clock/").await, BTreeMap::new());
+    for store in STORES {
+        let place = place::Entity::find().filter(place::Column::Name.eq(store)).one(database.read()).await.unwrap().unwrap();
+        let known = packs.iter().filter(|it| it.place_id == place.id).map(|it| (format!("packs/{}", it.id), it.bytes));
+        let stored = cloud.stored_in(store).await;
+        let below = |folder: &str| -> BTreeMap<String, i64> {
+            let within = stored.iter().filter(|(key, _)| key.starts_with(folder));
+            within.map(|(key, bytes)| (key.clone(), *bytes)).collect()
+        };
+        assert_eq!(below("packs/"), known.collect::<BTreeMap<_, _>>(), "packs of {store}, and the database's");
+        let ready = rows.iter().filter(|it| it.state == "ready" && it.store.as_deref() == Some(store));
+        let ready: BTreeSet<_> = ready.map(|it| it.id.to_string()).collect();
+        let objects = below("objects/");
+        let objects: BTreeSet<_> = objects.keys().filter_map(|key| key.split('/').nth(1)).map(str::to_owned).collect();
+        assert_eq!(objects, ready, "objects of {store}, and the database's");
+        assert_eq!(below("clock/"), BTreeMap::new());
+    }
 }

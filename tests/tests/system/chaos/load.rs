@@ -1,7 +1,8 @@
 //! The load: one volume's life, over and over. It changes, is backed up in full or incrementally, restored into a pool that has
-//! hardly room for one, verified; snapshots are destroyed, operations cancelled, undos abandoned, tries asked for, the store
-//! swept. A copy of what each snapshot holds is kept aside.
+//! hardly room for one, verified; snapshots are copied from store to store and destroyed, operations cancelled, undos abandoned,
+//! tries asked for, the stores swept. A copy of what each snapshot holds is kept aside.
 
+use super::STORES;
 use crate::rig::content;
 use longshore_courier::{Courier, Inbox, Parcel, Properties, Queue};
 use longshore_engine::{
@@ -176,6 +177,13 @@ impl Client {
     }
 }
 
+/// A snapshot, or a copy of one.
+#[derive(Debug, Clone, Copy)]
+struct Snapshot {
+    id: OperationId,
+    store: &'static str,
+}
+
 /// One volume.
 pub(super) struct Life {
     client: Client,
@@ -183,7 +191,7 @@ pub(super) struct Life {
     n: usize,
     folder: PathBuf,
     bytes: Vec<u8>,
-    snapshots: Vec<OperationId>,
+    snapshots: Vec<Snapshot>,
     made: usize,
 }
 
@@ -196,21 +204,33 @@ impl Life {
     pub(super) async fn live(mut self, enough: CancellationToken) {
         while !enough.is_cancelled() {
             let any = (!self.snapshots.is_empty()).then(|| self.rng.random_range(0..self.snapshots.len()));
-            match (self.rng.random_range(0..12), any) {
+            match (self.rng.random_range(0..14), any) {
                 (0..=3, _) | (_, None) => self.back_up("auto").await,
                 (4, _) => self.back_up("full").await,
                 (5, _) => self.cancel().await,
                 (9, _) => self.hurry().await,
-                (6 | 10, Some(which)) => self.restore(self.snapshots[which]).await,
-                (7, Some(which)) => self.verify(self.snapshots[which]).await,
+                (6 | 10, Some(which)) => self.restore(self.snapshots[which].id).await,
+                (7, Some(which)) => self.verify(self.snapshots[which].id).await,
                 (8, Some(which)) => self.forget(which).await,
+                (12 | 13, Some(which)) => self.copy(self.snapshots[which]).await,
                 (_, Some(_)) => self.sweep().await,
             }
         }
         // However short it was, a base went from under its successors.
         self.back_up("full").await;
         self.back_up("auto").await;
-        self.forget(self.snapshots.len() - 2).await;
+        self.copy(self.snapshots[self.snapshots.len() - 1]).await;
+        self.forget(self.snapshots.len() - 3).await;
+    }
+
+    /// To the store that it isn't in.
+    async fn copy(&mut self, from: Snapshot) {
+        let store = if from.store == "main" { "other" } else { "main" };
+        let base = if self.rng.random_bool(0.3) { "full" } else { "auto" };
+        let body = json!({"from": from.id, "store": store, "base": base});
+        let id = self.client.ready("copy-object", &body).await;
+        std::fs::copy(self.reference(from.id), self.reference(id)).unwrap();
+        self.snapshots.push(Snapshot { id, store });
     }
 
     async fn verify(&self, object: OperationId) {
@@ -218,7 +238,7 @@ impl Life {
     }
 
     async fn forget(&mut self, which: usize) {
-        let gone = self.snapshots.swap_remove(which);
+        let gone = self.snapshots.swap_remove(which).id;
         self.client.destroy(gone).await;
         std::fs::remove_file(self.reference(gone)).unwrap();
     }
@@ -256,7 +276,7 @@ impl Life {
 
     fn keep(&mut self, id: OperationId) {
         std::fs::write(self.reference(id), &self.bytes).unwrap();
-        self.snapshots.push(id);
+        self.snapshots.push(Snapshot { id, store: "main" });
     }
 
     /// Somebody who can't wait asks for another try of whatever rests.
@@ -309,8 +329,9 @@ impl Life {
     }
 
     /// Another sweep may be under way.
-    async fn sweep(&self) {
-        if let Some(id) = self.client.command("sweep-store", &json!({"store": "main"}), &["volume.claimed"]).await {
+    async fn sweep(&mut self) {
+        let store = STORES[self.rng.random_range(0..STORES.len())];
+        if let Some(id) = self.client.command("sweep-store", &json!({"store": store}), &["volume.claimed"]).await {
             let view = self.client.until(id, &["ready", "failed"]).await;
             assert_eq!(view.state, "ready", "{:?}", view.fault);
         }

@@ -24,6 +24,8 @@ use report::Report;
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
+/// Where snapshots are: a bucket and a directory, side by side.
+const STORES: [&str; 2] = ["main", "other"];
 /// MiB of each volume. The large one is still being copied when something dies.
 const VOLUMES: [usize; 3] = [2, 6, 80];
 /// Room for a copy of the large one, and for none of the others beside it: of those that restore, some wait.
@@ -49,6 +51,7 @@ async fn whatever_is_killed_every_operation_ends_and_nothing_is_lost_or_left() {
         pool_capacity: Some(POOL),
         // What an abandoned undo may have left stays booked, however long it runs.
         store_capacity: Some("1 TiB"),
+        two: true,
         // What is started says when it is up: before that, it rightly ends if it can't reach what was killed.
         environment: vec![(
             "LONGSHORE_LOG",

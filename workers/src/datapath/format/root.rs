@@ -230,6 +230,7 @@ mod tests {
             name: None,
             source: "fast/vol".into(),
             created: Timestamp(1),
+            copy_of: None,
         };
         let header = Header {
             operation,

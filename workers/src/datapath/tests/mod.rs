@@ -12,4 +12,5 @@ mod rig;
 mod shape;
 mod sparse;
 mod sweep;
+mod transfer;
 mod unfinished;

@@ -5,6 +5,7 @@ use crate::{
     datapath::{
         Tuning, Work, commit,
         copy::{Copying, copy},
+        object::ObjectReader,
         restore::{Source, restore},
         verify::verify,
     },
@@ -166,6 +167,23 @@ impl Rig {
     }
 
     pub(super) async fn copy_reader(&self, reader: Box<dyn BlockRead>, work: &Work, base: Option<Base>) -> Result<Copied, Fault> {
+        self.copy_from(reader, None, work, base).await
+    }
+
+    /// As `object.transfer` copies an object of another store.
+    pub(super) async fn transfer(&self, source: &Source, work: &Work, base: Option<Base>) -> Result<Copied, Fault> {
+        let reader = ObjectReader::open(source, "main").await?;
+        let frames = (reader.extent_size() == self.extent_size).then(|| reader.clone());
+        self.copy_from(Box::new(reader), frames, work, base).await
+    }
+
+    async fn copy_from(
+        &self,
+        reader: Box<dyn BlockRead>,
+        frames: Option<ObjectReader>,
+        work: &Work,
+        base: Option<Base>,
+    ) -> Result<Copied, Fault> {
         let about = About {
             kind: "backup-snapshot".into(),
             tenant: "t1".into(),
@@ -173,9 +191,10 @@ impl Rig {
             name: Some("nightly".into()),
             source: "fast/vol".into(),
             created: Timestamp(1),
+            copy_of: None,
         };
         let Rig { extent_size, may_write, read_back, tuning, .. } = *self;
-        copy(work, Copying { reader, extent_size, base, about, may_write, read_back, tuning }).await
+        copy(work, Copying { reader, frames, extent_size, base, about, may_write, read_back, tuning }).await
     }
 
     pub(super) async fn copy(
@@ -201,9 +220,14 @@ impl Rig {
         commit::commit(&self.work(operation, 1), root).await
     }
 
+    /// An object of this store, to be read.
+    pub(super) fn source(&self, object: OperationId, root: &Root) -> Source {
+        Source { store: self.store.clone(), object, root: root.clone() }
+    }
+
     pub(super) async fn restore(&self, object: OperationId, root: &Root) -> Result<Vec<u8>, Fault> {
         let finished = Arc::new(Mutex::new(None));
-        let source = Source { store: self.store.clone(), object, root: root.clone() };
+        let source = self.source(object, root);
         let open = async |size: u64| {
             let bytes = Mutex::new(vec![0; size as usize]);
             Ok(Box::new(Draft { bytes, finished: finished.clone() }) as Box<dyn BlockWrite>)
@@ -213,7 +237,7 @@ impl Rig {
     }
 
     pub(super) async fn verify(&self, object: OperationId, root: &Root) -> Result<Verified, Fault> {
-        verify(&lease(object, 1), &Source { store: self.store.clone(), object, root: root.clone() }).await
+        verify(&lease(object, 1), &self.source(object, root)).await
     }
 
     pub(super) async fn keys(&self, prefix: &str) -> Vec<Entry> {
