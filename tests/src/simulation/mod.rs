@@ -1,5 +1,5 @@
 //! Runs the engine's own journal, clock and outbox decisions under a seeded scheduler with virtual time, against
-//! a broker, workers, a store and a pool that are modelled here and misbehave as real ones may. What a schedule
+//! a broker, workers, stores and a pool that are modelled here and misbehave as real ones may. What a schedule
 //! does follows from its seed alone; a failing one is replayed by it, and shrunk.
 //!
 //! `docs/simulation.md` says what goes wrong on purpose, what is checked and how to use it.

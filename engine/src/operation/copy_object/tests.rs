@@ -66,7 +66,7 @@ fn a_copy_is_reserved_written_committed_and_published_and_holds_its_source() {
     let source = object(Some("a"));
     let (plan, about) = planned(json!({"from": source.id, "store": "b"}), &site(&source)).unwrap();
     assert_eq!(names(&plan), ["reserve", "object.transfer", "object.commit", "publish"]);
-    assert_eq!((plan.uses.as_slice(), plan.claims.as_slice(), plan.commit), ([source.id].as_slice(), [].as_slice(), Some(2)));
+    assert_eq!((&plan.uses, plan.claims.len(), plan.commit), (&vec![source.id], 0, Some(2)));
     let bytes = bound(SIZE, SIZE - ZEROS, 64 << 10) + READY_BYTES;
     let amount = Amount::Known { bytes, physical: bytes };
     let need = Need { place: "b".into(), amount, wait: true };
