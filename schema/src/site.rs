@@ -97,7 +97,7 @@ pub struct Store {
     pub name: String,
     /// `s3://bucket/prefix`, `swift://container/prefix` or `file:///dir`.
     pub url: String,
-    /// S3: where the service listens; without, AWS of `signing_region`. Swift: where, if not where `auth` says: scheme, host and port.
+    /// S3: where the service listens; without, AWS of `signing_region`. Swift: scheme, host and port, if others than `auth` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// S3: the region in signatures.
@@ -374,7 +374,7 @@ impl Site {
         match store.url.split_once("://") {
             Some(("file", _)) => swift::refuse_fields(store).and_then(|()| check_directory("store", name, &store.url)),
             Some(("s3", rest)) if !rest.is_empty() && !rest.starts_with('/') => swift::refuse_fields(store),
-            Some(("swift", _)) => store.swift().map(drop),
+            Some(("swift", _)) => store.swift().map(|_| ()),
             _ => Err(invalid(format!("store `{name}`: url is s3://bucket/prefix, swift://container/prefix or file:///dir"))),
         }
     }
