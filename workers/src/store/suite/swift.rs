@@ -17,8 +17,14 @@ pub async fn make_container(place: &site::Store) -> Result<(), Fault> {
 /// Runs everything that every store must do against the container of `place`, which must exist. Returns what was found out by
 /// `probe`; the caller knows the service and compares.
 pub async fn run(place: &site::Store) -> Capabilities {
-    let capabilities = service::tried(place).await;
+    let capabilities = run_briefly(place).await;
     run_all(open(place, Some(&capabilities)).await.expect("open"), capabilities.conditional_put).await;
+    capabilities
+}
+
+/// Only tries it out and founds a store: for another way to be let in to the same Swift.
+pub async fn run_briefly(place: &site::Store) -> Capabilities {
+    let capabilities = service::tried(place).await;
     service::is_described(place, capabilities).await;
     capabilities
 }
@@ -50,7 +56,7 @@ pub async fn run_refusals(place: &site::Store, wrong_key: &str, wrong_user: &str
     }
 }
 
-/// A user who is let in, and may not use the container.
-pub async fn run_without_rights(place: &site::Store) {
+/// Nothing is given to this user: nobody knows it there, or it has no rights.
+pub async fn run_denied(place: &site::Store) {
     service::refuses(place, code::STORE_DENIED).await;
 }
