@@ -2,6 +2,7 @@
 //! that follow from it. Secrets are references (`env:NAME`, `file:PATH`); a literal one is refused.
 
 mod overlap;
+mod swift;
 mod users;
 
 use crate::fault::{Fault, code, shown};
@@ -9,6 +10,7 @@ pub use overlap::Overlap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+pub use swift::{Swift, Version};
 
 /// Which path an operation may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Default)]
@@ -93,9 +95,9 @@ pub struct Credentials {
 pub struct Store {
     /// Its name.
     pub name: String,
-    /// `s3://bucket/prefix` or `file:///dir`.
+    /// `s3://bucket/prefix`, `swift://container/prefix` or `file:///dir`.
     pub url: String,
-    /// S3: where the service listens; without, AWS of `signing_region`.
+    /// S3: where the service listens; without, AWS of `signing_region`. Swift: scheme, host and port, if others than `auth` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// S3: the region in signatures.
@@ -104,6 +106,21 @@ pub struct Store {
     /// S3: the bucket in the path instead of the host name.
     #[serde(default)]
     pub path_style: bool,
+    /// Swift: who gives tokens: tempauth, if this address ends in `/v1.0`, and Keystone, if in `/v3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
+    /// Swift: its user; with tempauth, `account:user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Swift: a reference to the user's key or password, `env:NAME` or `file:PATH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Keystone: the project whose container it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Keystone: the domain of user and project, if not `Default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
     /// The region that it serves; or `zone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
@@ -347,7 +364,7 @@ impl Site {
         }
         if let Some(credentials) = &store.credentials {
             for reference in [&credentials.access_key, &credentials.secret_key] {
-                if !(reference.starts_with("env:") || reference.starts_with("file:/")) {
+                if !is_reference(reference) {
                     return Err(invalid(format!(
                         "store `{name}`: credentials are references, `env:NAME` or `file:/PATH`, never the secret itself"
                     )));
@@ -355,9 +372,10 @@ impl Site {
             }
         }
         match store.url.split_once("://") {
-            Some(("s3", rest)) if !rest.is_empty() && !rest.starts_with('/') => Ok(()),
-            Some(("file", _)) => check_directory("store", name, &store.url),
-            _ => Err(invalid(format!("store `{name}`: url is s3://bucket/prefix or file:///dir"))),
+            Some(("file", _)) => swift::refuse_fields(store).and_then(|()| check_directory("store", name, &store.url)),
+            Some(("s3", rest)) if !rest.is_empty() && !rest.starts_with('/') => swift::refuse_fields(store),
+            Some(("swift", _)) => store.swift().map(|_| ()),
+            _ => Err(invalid(format!("store `{name}`: url is s3://bucket/prefix, swift://container/prefix or file:///dir"))),
         }
     }
 
@@ -375,6 +393,10 @@ fn check_numbers(what: &str, name: &str, capacity: Size, overcommit: f64, thresh
             "{what} `{name}`: capacity is over 0 and up to 1 EiB, overcommit 1 to 1000, threshold over 0 and up to 1"
         ))
     })
+}
+
+fn is_reference(text: &str) -> bool {
+    text.starts_with("env:") || text.starts_with("file:/")
 }
 
 fn check_directory(what: &str, name: &str, url: &str) -> Result<(), Fault> {
@@ -439,7 +461,8 @@ mod tests {
             ("1099511627776", "1.5", "whole number"),
             ("\"10 TiB\"", "\"-1\"", "not a size"),
             ("hypervisor = \"kvm\"", "hypervisor = \"vax\"", "vax"),
-            ("s3://bucket/prefix", "ftp://x", "s3://bucket/prefix or"),
+            ("url = \"s3://bucket/prefix\"", "url = \"s3://bucket/prefix\"\nproject = \"p\"", "`project` is for swift://"),
+            ("s3://bucket/prefix", "ftp://x", "s3://bucket/prefix, swift://"),
             ("[\"t1\", \"t2\"]", "[]", "has no tenants"),
             ("[\"t1\", \"t2\"]", "[\"t1\", \"t1\"]", "a tenant twice"),
             ("\"cloud1\"", "\"local\"", "Longshore's own"),

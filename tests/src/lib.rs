@@ -1,4 +1,4 @@
-//! What whole-system tests need: real services (`services`), brokers and database
+//! What whole-system tests need: real services (`services`, `swift`), brokers and database
 //! servers that a test may kill (`broker`, `database_server`: `own`), the broker's management interface (`management`) and a
 //! store that misbehaves (`proxy`); the engine's `simulation` and measurements (`bench`). The tests themselves are in `tests/`.
 
@@ -10,3 +10,4 @@ pub mod own;
 pub mod proxy;
 pub mod services;
 pub mod simulation;
+pub mod swift;

@@ -31,6 +31,14 @@ pub struct Services {
     pub s3_key: String,
     /// Its secret.
     pub s3_secret: String,
+    /// Where Swift itself (tempauth) gives tokens.
+    pub swift_tempauth: String,
+    /// Where Keystone gives tokens for Swift.
+    pub swift_keystone: String,
+    /// The key or password of every user of either.
+    pub swift_key: String,
+    /// The address of the memcached that has tempauth's tokens.
+    pub swift_memcached: String,
     /// A Python with `pika`.
     pub python: PathBuf,
     /// The program `longshore`, built with the tests.
@@ -63,6 +71,10 @@ impl Services {
             s3_endpoint: read("S3_ENDPOINT"),
             s3_key: read("S3_KEY"),
             s3_secret: read("S3_SECRET"),
+            swift_tempauth: read("SWIFT_TEMPAUTH"),
+            swift_keystone: read("SWIFT_KEYSTONE"),
+            swift_key: read("SWIFT_KEY"),
+            swift_memcached: read("SWIFT_MEMCACHED"),
             python: read("PYTHON").into(),
             binary: read("BINARY").into(),
             xtask: read("XTASK").into(),

@@ -19,7 +19,7 @@ enum Command {
     Chaos(chaos::Chaos),
     /// Run the main job on this machine, on a disk image made for it or on your own.
     Demo(demo::Demo),
-    /// The services that the tests need: RabbitMQ, PostgreSQL, S3.
+    /// The services that the tests need: RabbitMQ, PostgreSQL, S3, Swift.
     #[command(subcommand)]
     Services(services::Action),
     /// Run the engine under a seeded scheduler with virtual time: a million schedules, or as you say.

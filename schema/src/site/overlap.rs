@@ -23,7 +23,7 @@ impl std::fmt::Display for Overlap<'_> {
 
 struct Located<'s> {
     named: (&'static str, &'s str),
-    /// The host's file system, or a service's bucket.
+    /// The host's file system, or a service's bucket or container.
     root: String,
     parts: Vec<&'s str>,
     zones: Vec<&'s str>,
@@ -47,25 +47,32 @@ impl Site {
 }
 
 fn located_pool(pool: &Pool) -> Located<'_> {
-    let (root, parts) = place(&pool.url, None);
+    let (root, parts) = place(&pool.url, "");
     Located { named: ("pool", &pool.name), root, parts, zones: vec![&pool.zone] }
 }
 
 fn located_store<'s>(site: &'s Site, store: &'s Store) -> Located<'s> {
-    let (root, parts) = place(&store.url, store.endpoint.as_deref());
+    let (root, parts) = place(&store.url, &service(store));
     let near = site.zones.iter().filter(|it| store.zone.as_ref() == Some(&it.name) || store.region.as_ref() == Some(&it.region));
     Located { named: ("store", &store.name), root, parts, zones: near.map(|it| it.name.as_str()).collect() }
 }
 
+/// Whose buckets or containers they are. Of a Swift an `endpoint` doesn't count: it may be the usual one, or another way to it.
+fn service(store: &Store) -> String {
+    match store.swift() {
+        Ok(swift) => format!("{} of {}", swift.auth.to_ascii_lowercase(), swift.account()),
+        Err(_) => store.endpoint.as_deref().unwrap_or_default().trim_end_matches('/').to_ascii_lowercase(),
+    }
+}
+
 /// The root that a url is below, empty for files, and its normal parts.
-fn place<'s>(url: &'s str, endpoint: Option<&str>) -> (String, Vec<&'s str>) {
+fn place<'s>(url: &'s str, service: &str) -> (String, Vec<&'s str>) {
     let (scheme, path) = url.split_once("://").unwrap_or(("", url));
     let mut parts = normal(path);
     if scheme == "file" || parts.is_empty() {
         return (String::new(), parts);
     }
     let bucket = parts.remove(0);
-    let service = endpoint.unwrap_or_default().trim_end_matches('/').to_ascii_lowercase();
     (format!("{scheme}://{bucket} at {service}"), parts)
 }
 
@@ -130,6 +137,31 @@ mod tests {
         ] {
             let parsed = Site::parse(&site("file:///p", "file:///s", &bucket(url, endpoint)));
             assert_eq!(parsed.is_err(), overlap, "{url} {endpoint}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn containers_of_one_account_at_one_auth_service_are_the_same() {
+        let container = |name: &str, url: &str, rest: &str| {
+            format!("[[store]]\nname='{name}'\nregion='r1'\nurl='{url}'\nkey='env:K'\ncapacity=1\n{rest}\n")
+        };
+        let first = container("t", "swift://c/x", "auth='http://h:1/auth/v1.0'\nuser='a:u'");
+        let keystone = container("v", "swift://c/x", "auth='http://h:1/v3'\nuser='u'\nproject='p'");
+        for (url, rest, overlap) in [
+            ("swift://c/x", "auth='http://h:1/auth/v1.0'\nuser='a:u'", true),
+            ("swift://c", "auth='http://H:1/auth/v1.0/'\nuser='a:other'", true),
+            ("swift://c/x/y", "auth='http://h:1/auth/v1.0'\nuser='a:u'\nendpoint='http://h:2'", true),
+            ("swift://c/xy", "auth='http://h:1/auth/v1.0'\nuser='a:u'", false),
+            ("swift://d/x", "auth='http://h:1/auth/v1.0'\nuser='a:u'", false),
+            ("swift://c/x", "auth='http://h:1/auth/v1.0'\nuser='b:u'", false),
+            ("swift://c/x", "auth='http://h:2/auth/v1.0'\nuser='a:u'", false),
+            ("swift://c/x", "auth='http://h:1/v3'\nuser='other'\nproject='p'", true),
+            ("swift://c/x", "auth='http://h:1/v3'\nuser='u'\nproject='q'", false),
+            ("swift://c/x", "auth='http://h:1/v3'\nuser='u'\nproject='p'\ndomain='d'", false),
+        ] {
+            let more = format!("{first}{keystone}{}", container("u", url, rest));
+            let parsed = Site::parse(&site("file:///p", "file:///s", &more));
+            assert_eq!(parsed.is_err(), overlap, "{url} {rest}: {parsed:?}");
         }
     }
 

@@ -19,7 +19,10 @@ use longshore_schema::{
     tables::{claim, hold, operation, pack, place, queue},
     wire::{Announce, Reply, WorkerKind, names},
 };
-use longshore_tests::services::{Bucket, Services, unique};
+use longshore_tests::{
+    services::{Services, unique},
+    swift::{self, Login},
+};
 use longshore_workers::{
     config::Config as WorkerConfig,
     opener::HostOpener,
@@ -53,6 +56,8 @@ pub(crate) enum Parts {
     Embedded,
     /// SQLite, channels, S3.
     EmbeddedS3,
+    /// SQLite, channels, Swift.
+    EmbeddedSwift,
     /// PostgreSQL, RabbitMQ, S3.
     Services,
     /// PostgreSQL, RabbitMQ, a directory.
@@ -62,10 +67,6 @@ pub(crate) enum Parts {
 impl Parts {
     fn has_servers(self) -> bool {
         matches!(self, Parts::Services | Parts::ServicesDirectory)
-    }
-
-    fn has_s3(self) -> bool {
-        matches!(self, Parts::Services | Parts::EmbeddedS3)
     }
 }
 
@@ -173,10 +174,6 @@ impl Rig {
             None => format!("sqlite://{}", dir.path().join("longshore.db").display()),
             Some(services) => services.fresh_database().await,
         };
-        let bucket = match options.parts.has_s3().then(Services::from_env) {
-            None => None,
-            Some(services) => Some((services.fresh_bucket().await, services)),
-        };
         let hub = if options.calm || servers.is_some() { Embedded::new() } else { mischievous(options.lose) };
         let broker = match &servers {
             None => None,
@@ -189,7 +186,7 @@ impl Rig {
                 Box::pin(async move { longshore_courier::open(&url, name).await.unwrap() })
             }),
         };
-        let text = site_text(dir.path(), &options, bucket.as_ref());
+        let text = site_text(dir.path(), &options, &store_fields(dir.path(), &options).await);
         let site = Site::parse(&text).unwrap();
         let database = Database::open(&url).await.unwrap();
         let mut stores = apply(&database, &site).await.into_iter();
@@ -477,21 +474,28 @@ fn with_between(between: Option<Arc<dyn Between>>) -> Handlers {
     between.into_iter().fold(handlers(), Handlers::between)
 }
 
-fn site_text(dir: &Path, options: &Options, bucket: Option<&(Bucket, Services)>) -> String {
-    let dir = dir.display();
-    let store = match bucket {
-        None => format!("url = \"file://{dir}/store\""),
-        Some((bucket, services)) => {
-            std::fs::write(format!("{dir}/key"), &services.s3_key).unwrap();
-            std::fs::write(format!("{dir}/secret"), &services.s3_secret).unwrap();
+/// Where the first store is, and how it is reached: a place of its own for each rig.
+async fn store_fields(dir: &Path, options: &Options) -> String {
+    match options.parts {
+        Parts::Embedded | Parts::ServicesDirectory => format!("url = \"file://{}/store\"", dir.display()),
+        Parts::EmbeddedSwift => swift::fresh_container(&Services::from_env(), Login::Tempauth, dir).await,
+        Parts::EmbeddedS3 | Parts::Services => {
+            let services = Services::from_env();
+            let bucket = services.fresh_bucket().await;
+            std::fs::write(dir.join("key"), &services.s3_key).unwrap();
+            std::fs::write(dir.join("secret"), &services.s3_secret).unwrap();
+            let (endpoint, dir) = (options.endpoint.as_ref().unwrap_or(&services.s3_endpoint), dir.display());
             format!(
-                "url = \"s3://{}/prefix\"\nendpoint = \"{}\"\nsigning_region = \"us-east-1\"\npath_style = true\n\
+                "url = \"s3://{}/prefix\"\nendpoint = \"{endpoint}\"\nsigning_region = \"us-east-1\"\npath_style = true\n\
                  credentials = {{ access_key = \"file:{dir}/key\", secret_key = \"file:{dir}/secret\" }}",
                 bucket.name,
-                options.endpoint.as_ref().unwrap_or(&services.s3_endpoint)
             )
         }
-    };
+    }
+}
+
+fn site_text(dir: &Path, options: &Options, store: &str) -> String {
+    let dir = dir.display();
     let (capacity, grace_s) = (options.store_capacity, options.grace_s);
     let second = match options.two {
         false => String::new(),

@@ -122,3 +122,11 @@ pub(crate) async fn two_stores_and_two_pools_of_one_site_keep_to_themselves(part
     rig.assert_clean().await;
     rig.end().await
 }
+
+/// The contract's rigs have two directories.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_beside_s3_and_one_beside_swift_keep_to_themselves() {
+    for parts in [Parts::EmbeddedS3, Parts::EmbeddedSwift] {
+        two_stores_and_two_pools_of_one_site_keep_to_themselves(parts).await;
+    }
+}

@@ -57,6 +57,11 @@ async fn the_main_job_on_s3() {
     main_job(Parts::Services, "qcow2").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_on_swift() {
+    main_job(Parts::EmbeddedSwift, "qcow2").await;
+}
+
 pub(crate) async fn a_raw_volume_that_looks_like_a_qcow2_comes_back_byte_for_byte(parts: Parts) -> Mischief {
     let rig = Rig::new(parts).await;
     make_volume(&rig.volume("inner.qcow2"), "qcow2", &noise(1, 1 << 20));

@@ -10,12 +10,15 @@ mod list;
 mod temporary;
 mod write;
 
-use super::{Entry, Put, PutMode, Store, key};
+use super::{Entry, Put, PutMode, Store, key, open::Backend, probe::Capabilities};
 use async_trait::async_trait;
 use beneath::{Root, errno_fault, missing_on_the_way};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use longshore_schema::fault::{Fault, code};
+use longshore_schema::{
+    fault::{Fault, code},
+    site,
+};
 use rustix::{fs::OFlags, io::Errno};
 use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +35,23 @@ impl FileStore {
         let directory = directory.to_owned();
         let root = blocking(move || Root::open(&directory)).await?;
         Ok(FileStore { root: Arc::new(root) })
+    }
+}
+
+/// The directory of a place whose url is `file:///dir`.
+pub(super) async fn backend(place: &site::Store) -> Result<Box<dyn Backend>, Fault> {
+    let directory = place.url.strip_prefix("file://").unwrap_or_default();
+    Ok(Box::new(FileStore::open(Path::new(directory)).await?))
+}
+
+#[async_trait]
+impl Backend for FileStore {
+    fn store(&self, _capabilities: Capabilities) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+
+    async fn try_out(&self, _scratch: &str, tried: Capabilities) -> Result<Capabilities, Fault> {
+        Ok(tried)
     }
 }
 

@@ -3,8 +3,10 @@
 
 use longshore_schema::fault::{Fault, code};
 
-/// The longest key in bytes: with a prefix it must fit S3's 1024.
+/// The longest key in bytes.
 const LONGEST: usize = 512;
+/// With this, the longest key fits the 1024 bytes of S3 and Swift.
+const LONGEST_PREFIX: usize = 400;
 /// The longest part between two `/`, in bytes: a file's name.
 const LONGEST_SEGMENT: usize = 255;
 
@@ -29,6 +31,14 @@ pub fn check_prefix(prefix: &str) -> Result<(), Fault> {
     is_key(&format!("{prefix}x")).then_some(()).ok_or_else(|| malformed("prefix of keys", prefix))
 }
 
+/// What a url says that the keys of its store begin with, as a prefix of them: empty, or a plain path that ends in `/`.
+pub(super) fn prefix_of_url(path: &str) -> Option<String> {
+    match path.trim_end_matches('/') {
+        "" => Some(String::new()),
+        path => (path.len() <= LONGEST_PREFIX && is_key(path)).then(|| format!("{path}/")),
+    }
+}
+
 fn malformed(what: &str, text: &str) -> Fault {
     let shown: String = text.chars().take(80).collect();
     Fault::permanent(code::COMMAND_MALFORMED, format!("{shown:?} is not a {what}"))
@@ -51,6 +61,16 @@ mod tests {
         ] {
             assert!(check(bad).is_err_and(|fault| fault.code == code::COMMAND_MALFORMED), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_prefix_of_a_url_is_a_plain_path() {
+        for (path, prefix) in
+            [("", Some("")), ("/", Some("")), ("a", Some("a/")), ("a/b/", Some("a/b/")), ("a//b", None), ("../a", None)]
+        {
+            assert_eq!(prefix_of_url(path).as_deref(), prefix, "{path}");
+        }
+        assert_eq!(prefix_of_url(&"x/".repeat(300)), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! empty or begin with a dot. Others are refused with `command.malformed`, and never listed.
 
 pub mod attached;
+mod content_range;
 pub mod counted;
 pub mod description;
 pub mod file;
@@ -13,9 +14,13 @@ pub mod flaky;
 pub mod key;
 pub mod open;
 pub mod probe;
+#[cfg(test)]
+mod responder;
+mod retry;
 pub mod s3;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
+pub mod swift;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -1,54 +1,58 @@
 //! From a store's entry in the site file to the store: one list of URL schemes, one line for each backend.
 
-use super::{
-    Store, attached::Attached, description, description::Description, file::FileStore, probe::Capabilities, s3::S3Store,
-};
+use super::{Store, attached::Attached, description, description::Description, file, probe::Capabilities, s3, swift};
+use async_trait::async_trait;
+use futures::future::BoxFuture;
 use longshore_schema::{
     fault::{Fault, code},
     site,
 };
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 use uuid::Uuid;
 
-/// A store of a known backend.
-#[derive(Debug, Clone)]
-pub(super) enum Opened {
-    File(FileStore),
-    S3(S3Store),
+/// A place of the site file, opened by the backend of its url.
+#[async_trait]
+pub(super) trait Backend: Send + Sync {
+    /// The store, used as far as `capabilities` go.
+    fn store(&self, capabilities: Capabilities) -> Arc<dyn Store>;
+
+    /// `tried`, with what takes more than `Store` to find out. Works below `scratch`, and may leave keys there.
+    async fn try_out(&self, scratch: &str, tried: Capabilities) -> Result<Capabilities, Fault>;
 }
 
-impl Opened {
-    pub(super) async fn open(place: &site::Store) -> Result<Opened, Fault> {
-        match place.url.split_once("://") {
-            Some(("file", path)) => FileStore::open(Path::new(path)).await.map(Opened::File),
-            Some(("s3", _)) => S3Store::new(place).map(Opened::S3),
-            _ => Err(Fault::permanent(code::SITE_INVALID, format!("store {}: there is no backend for its url", place.name))),
-        }
-    }
+/// Resolves the credentials on this host; no service is asked anything yet.
+type Open = fn(&site::Store) -> BoxFuture<'_, Result<Box<dyn Backend>, Fault>>;
 
-    fn with(self, capabilities: Capabilities) -> Arc<dyn Store> {
-        match self {
-            Opened::File(store) => Arc::new(store),
-            Opened::S3(store) => Arc::new(store.with(capabilities)),
-        }
+/// By the scheme of their urls.
+const BACKENDS: &[(&str, Open)] = &[
+    ("file", |place| Box::pin(file::backend(place))),
+    ("s3", |place| Box::pin(s3::backend(place))),
+    ("swift", |place| Box::pin(swift::backend(place))),
+];
+
+/// Opens a place by the backend of its url.
+pub(super) async fn backend(place: &site::Store) -> Result<Box<dyn Backend>, Fault> {
+    let scheme = place.url.split_once("://").map(|(scheme, _)| scheme);
+    match BACKENDS.iter().find(|(name, _)| scheme == Some(*name)) {
+        Some((_, open)) => open(place).await,
+        None => Err(Fault::permanent(code::SITE_INVALID, format!("store {}: there is no backend for its url", place.name))),
     }
 }
 
-/// Opens a store to be used as far as `capabilities` go; without, as far as any store can be trusted. Resolves
-/// the credentials on this host; an S3 service isn't asked anything yet.
+/// Opens a store to be used as far as `capabilities` go; without, as far as any store can be trusted.
 pub async fn open(place: &site::Store, capabilities: Option<&Capabilities>) -> Result<Arc<dyn Store>, Fault> {
-    Ok(Opened::open(place).await?.with(capabilities.copied().unwrap_or_default()))
+    Ok(backend(place).await?.store(capabilities.copied().unwrap_or_default()))
 }
 
 /// Opens a store that `site apply` has founded, checks that it is that of the database with `incarnation`, and goes on
 /// checking that it stays that one.
 pub async fn attach(place: &site::Store, incarnation: Uuid) -> Result<(Arc<dyn Store>, Description), Fault> {
-    let opened = Opened::open(place).await?;
-    let described = description::read(&*opened.clone().with(Capabilities::default())).await;
+    let backend = backend(place).await?;
+    let described = description::read(&*backend.store(Capabilities::default())).await;
     let named = |fault: Fault| fault.while_(format!("open store {}", place.name));
     let description = described.map_err(named)?;
     description.check_owner(incarnation).map_err(named)?;
-    let store = Attached::new(opened.with(description.capabilities), description.clone())?;
+    let store = Attached::new(backend.store(description.capabilities), description.clone())?;
     Ok((Arc::new(store), description))
 }
 
@@ -64,13 +68,18 @@ mod tests {
         place
     }
 
+    #[test]
+    fn backends_are_in_the_order_of_their_schemes() {
+        assert!(BACKENDS.is_sorted_by(|(one, _), (next, _)| one < next), "none is there twice");
+    }
+
     #[tokio::test]
     async fn a_store_opens_by_its_scheme_and_another_scheme_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let store = open(&place(&format!("file://{}", directory.path().display())), None).await.unwrap();
         store.put("a", bytes::Bytes::new(), PutMode::Create).await.unwrap();
         assert!(directory.path().join("a").exists());
-        for url in ["swift://x", "", "s3", "FILE:///x"] {
+        for url in ["ftp://x", "swift://x", "", "s3", "FILE:///x"] {
             assert_eq!(open(&place(url), None).await.err().unwrap().code, code::SITE_INVALID, "{url}");
         }
     }

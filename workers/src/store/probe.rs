@@ -1,7 +1,7 @@
 //! What a store really does, tried out at `site apply`: what services say of themselves isn't what they do.
 //! Works below `probe/{uuid}/` and leaves nothing there.
 
-use super::{Put, PutMode, Store, open::Opened, s3::S3Store};
+use super::{Put, PutMode, Store, open};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future::try_join_all};
 use longshore_schema::{
@@ -103,34 +103,15 @@ const RACERS: usize = 8;
 
 /// Tries out a store of the site file. A fault means that it couldn't be tried: denied, missing, away.
 pub async fn probe(place: &site::Store) -> Result<Capabilities, Fault> {
-    match Opened::open(place).await? {
-        Opened::File(store) => {
-            let scratch = scratch();
-            let tried = try_any(&store, &scratch).await;
-            let cleaned = clean(&store, &scratch).await;
-            tried.and_then(|tried| cleaned.map(|()| tried))
-        }
-        Opened::S3(store) => probe_s3(store).await,
-    }
-}
-
-async fn probe_s3(store: S3Store) -> Result<Capabilities, Fault> {
+    let backend = open::backend(place).await?;
     let scratch = scratch();
     // It says that it can, so that the condition is sent; the race tells what comes of it.
-    let trusted = store.with(Capabilities { conditional_put: true, ..Capabilities::default() });
-    let tried = async {
-        let common = try_any(&trusted, &scratch).await?;
-        Ok(Capabilities {
-            checks_sha256: trusted.refuses_damage(&format!("{scratch}sha256"), Guard::Sha256).await?,
-            checks_md5: trusted.refuses_damage(&format!("{scratch}md5"), Guard::Md5).await?,
-            checks_crc64: trusted.refuses_damage(&format!("{scratch}crc64"), Guard::Crc64).await?,
-            multipart: trusted.has_multipart(&format!("{scratch}multipart")).await?,
-            keeps_versions: trusted.keeps_versions().await,
-            ..common
-        })
+    let trusted = backend.store(Capabilities { conditional_put: true, ..Capabilities::default() });
+    let tried = match try_any(&*trusted, &scratch).await {
+        Ok(tried) => backend.try_out(&scratch, tried).await,
+        Err(fault) => Err(fault),
     };
-    let tried = tried.await;
-    let cleaned = clean(&trusted, &scratch).await;
+    let cleaned = clean(&*trusted, &scratch).await;
     tried.and_then(|tried| cleaned.map(|()| tried))
 }
 

@@ -11,7 +11,9 @@ mod trial;
 
 use super::{
     Entry, Put, PutMode, Store, key,
+    open::Backend,
     probe::{Capabilities, Guard},
+    retry::{TRIES, pause},
 };
 use async_trait::async_trait;
 use aws_sdk_s3::{
@@ -40,8 +42,6 @@ const MARK: &str = "longshore-put";
 const PUT_S: u64 = 30;
 /// Bytes a second; a service that is slower counts as away.
 const SLOWEST: u64 = 256 << 10;
-/// How often a request is made again that the SDK doesn't repeat by itself.
-const TRIES: u32 = 4;
 
 /// A store that is a bucket, or a part of one.
 #[derive(Debug, Clone)]
@@ -51,6 +51,11 @@ pub struct S3Store {
     /// Empty, or ends in `/`.
     prefix: String,
     capabilities: Capabilities,
+}
+
+/// The bucket of a place whose url is `s3://bucket/prefix`.
+pub(super) async fn backend(place: &site::Store) -> Result<Box<dyn Backend>, Fault> {
+    Ok(Box::new(S3Store::new(place)?))
 }
 
 impl S3Store {
@@ -215,11 +220,6 @@ async fn guarded(request: PutObjectFluentBuilder, body: Bytes, guard: Guard, con
 async fn md5_of(body: Bytes) -> Result<String, Fault> {
     let digest = tokio::task::spawn_blocking(move || aws_smithy_types::base64::encode(Md5::digest(&body))).await;
     digest.map_err(|error| Fault::transient(code::INTERNAL, format!("compute an MD5: {error}")))
-}
-
-async fn pause(tries: u32) {
-    let most = 100 * (1 << tries.min(6));
-    tokio::time::sleep(Duration::from_millis(rand::random_range(most / 4..=most))).await;
 }
 
 fn misbehaved(message: String) -> Fault {

@@ -5,6 +5,8 @@ mod creating;
 mod listing;
 mod reading;
 pub mod s3;
+mod service;
+pub mod swift;
 
 use super::{Put, PutMode, Store};
 use bytes::Bytes;

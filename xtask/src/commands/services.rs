@@ -36,7 +36,7 @@ pub enum Action {
     Status(Which),
     /// Start one again, over its data and on its ports, after stopping it if it runs.
     Restart {
-        /// postgres, rabbitmq, epmd or s3.
+        /// postgres, rabbitmq, epmd, s3, swift, keystone or memcached.
         name: String,
         /// Where it is.
         #[command(flatten)]
@@ -44,7 +44,7 @@ pub enum Action {
     },
     /// End one with SIGKILL, as a crash does.
     Kill {
-        /// postgres, rabbitmq, epmd or s3.
+        /// postgres, rabbitmq, epmd, s3, swift, keystone or memcached.
         name: String,
         /// Where it is.
         #[command(flatten)]
@@ -108,7 +108,7 @@ pub fn run(action: Action) -> Result<Option<ExitStatus>> {
 pub fn while_running(durable: bool, command: &mut Command) -> Result<ExitStatus> {
     let python = services::install(&[])?;
     guarded(|folder| {
-        eprintln!("starting PostgreSQL, RabbitMQ and SeaweedFS in {}", folder.display());
+        eprintln!("starting PostgreSQL, RabbitMQ, SeaweedFS, Swift and Keystone in {}", folder.display());
         let running = Services::start(folder, python, durable)?;
         command.envs(running.environment(folder));
         // `running` lives on meanwhile: it keeps the ports of a service that a test kills and starts again.
@@ -142,7 +142,7 @@ fn start(durable: bool) -> Result<()> {
     }
     let python = services::install(&[])?;
     let folder = scratch::make()?;
-    eprintln!("starting PostgreSQL, RabbitMQ and SeaweedFS in {}", folder.display());
+    eprintln!("starting PostgreSQL, RabbitMQ, SeaweedFS, Swift and Keystone in {}", folder.display());
     match started(&folder, python, durable) {
         Ok(lines) => output::print(lines),
         Err(e) => Err(scratch::removed_after(e, stop(&folder))),

@@ -1,4 +1,4 @@
-//! The services that the tests need, real ones: RabbitMQ, PostgreSQL and an S3 server, in a scratch folder, on
+//! The services that the tests need, real ones: RabbitMQ, PostgreSQL, an S3 server and Swift, in a scratch folder, on
 //! free ports of the loopback address, under accounts of their own. Any number of runs go side by side.
 
 pub mod account;
@@ -14,13 +14,14 @@ pub mod s3;
 pub mod scratch;
 pub mod secret;
 pub mod service;
+pub mod swift;
 
 use crate::project::target;
 use anyhow::{Result, anyhow};
 use packages::Package;
 use std::{path::Path, thread};
 
-/// All three, running. They go on when this is dropped; `scratch::stop` ends them.
+/// All of them, running. They go on when this is dropped; `scratch::stop` ends them.
 #[derive(Debug)]
 pub struct Services {
     /// The database.
@@ -29,13 +30,18 @@ pub struct Services {
     pub rabbitmq: rabbitmq::Rabbitmq,
     /// The object store.
     pub s3: s3::S3,
+    /// Another object store, with who lets its users in.
+    pub swift: swift::Swift,
     /// Python with a client of the broker.
     pub python: python::Python,
 }
 
+/// What is installed for them, besides what comes from PyPI.
+const SERVERS: [Package; 4] = [Package::Memcached, Package::Postgresql, Package::Python, Package::RabbitmqServer];
+
 /// Installs what is missing for them, and `besides`: all at once, for whoever must ask somebody else to do it.
 pub fn install(besides: &[Package]) -> Result<python::Python> {
-    packages::install(&[besides, &[Package::Postgresql, Package::Python, Package::RabbitmqServer]].concat())?;
+    packages::install(&[besides, &SERVERS].concat())?;
     python::Python::ready()
 }
 
@@ -45,10 +51,12 @@ impl Services {
         thread::scope(|scope| {
             let postgres = scope.spawn(|| postgres::start(scratch, durable));
             let rabbitmq = scope.spawn(|| rabbitmq::start(scratch, None));
+            let swift = scope.spawn(|| swift::start(scratch, &python));
             let s3 = s3::start(scratch, &python);
             let postgres = postgres.join().map_err(|_| anyhow!("the thread that starts PostgreSQL panicked"))?;
             let rabbitmq = rabbitmq.join().map_err(|_| anyhow!("the thread that starts RabbitMQ panicked"))?;
-            Ok(Services { postgres: postgres?, rabbitmq: rabbitmq?, s3: s3?, python: python.clone() })
+            let swift = swift.join().map_err(|_| anyhow!("the thread that starts Swift panicked"))?;
+            Ok(Services { postgres: postgres?, rabbitmq: rabbitmq?, s3: s3?, swift: swift?, python: python.clone() })
         })
     }
 
@@ -62,6 +70,10 @@ impl Services {
             ("LONGSHORE_TEST_S3_ENDPOINT", self.s3.endpoint.clone()),
             ("LONGSHORE_TEST_S3_KEY", self.s3.key.clone()),
             ("LONGSHORE_TEST_S3_SECRET", self.s3.secret.clone()),
+            ("LONGSHORE_TEST_SWIFT_TEMPAUTH", self.swift.tempauth.clone()),
+            ("LONGSHORE_TEST_SWIFT_KEYSTONE", self.swift.identity.clone()),
+            ("LONGSHORE_TEST_SWIFT_KEY", self.swift.key.clone()),
+            ("LONGSHORE_TEST_SWIFT_MEMCACHED", format!("127.0.0.1:{}", self.swift.memcached.probe.port())),
             ("LONGSHORE_TEST_BINARY", target().join("debug/longshore").display().to_string()),
             ("LONGSHORE_TEST_PYTHON", self.python.interpreter().display().to_string()),
             ("LONGSHORE_TEST_XTASK", std::env::current_exe().unwrap_or_default().display().to_string()),

@@ -18,6 +18,8 @@ pub enum Package {
     E2fsprogs,
     /// `nbdcopy`.
     LibnbdBin,
+    /// Where Swift keeps tokens.
+    Memcached,
     /// `openssl`, which makes certificates.
     Openssl,
     /// The database server.
@@ -40,6 +42,7 @@ impl Package {
             Package::Curl => "curl",
             Package::E2fsprogs => "e2fsprogs",
             Package::LibnbdBin => "libnbd-bin",
+            Package::Memcached => "memcached",
             Package::Openssl => "openssl",
             Package::Postgresql => "postgresql",
             Package::Python => "python3-venv",
@@ -53,6 +56,7 @@ impl Package {
     /// What Debian starts with the machine once the package is there. Erlang's is left alone if Erlang was there before.
     fn units(self) -> &'static [&'static str] {
         match self {
+            Package::Memcached => &["memcached.service"],
             Package::Postgresql => &["postgresql.service"],
             Package::RabbitmqServer if executable("epmd").is_some() => &["rabbitmq-server.service"],
             Package::RabbitmqServer => &["rabbitmq-server.service", "epmd.service", "epmd.socket"],
@@ -66,6 +70,7 @@ impl Package {
             Package::Curl => executable("curl").is_some(),
             Package::E2fsprogs => executable("mke2fs").is_some(),
             Package::LibnbdBin => executable("nbdcopy").is_some(),
+            Package::Memcached => executable("memcached").is_some(),
             Package::Rclone => executable("rclone").is_some(),
             Package::Restic => executable("restic").is_some(),
             Package::Openssl => executable("openssl").is_some(),

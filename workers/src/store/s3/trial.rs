@@ -1,7 +1,12 @@
 //! What only S3 services can or can't do, tried out for `probe`.
 
 use super::{MARK, S3Store, cause::Cause, cause::cause, cause::fault, guarded};
-use crate::store::{Store, probe::Guard};
+use crate::store::{
+    Store,
+    open::Backend,
+    probe::{Capabilities, Guard},
+};
+use async_trait::async_trait;
 use aws_sdk_s3::{
     config::{Config, ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut},
     error::BoxError,
@@ -10,6 +15,7 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 use longshore_schema::fault::Fault;
+use std::sync::Arc;
 
 /// Exchanges the body after it was signed, as damage on the way would.
 #[derive(Debug)]
@@ -32,11 +38,29 @@ impl Intercept for Damage {
     }
 }
 
+#[async_trait]
+impl Backend for S3Store {
+    fn store(&self, capabilities: Capabilities) -> Arc<dyn Store> {
+        Arc::new(self.clone().with(capabilities))
+    }
+
+    async fn try_out(&self, scratch: &str, tried: Capabilities) -> Result<Capabilities, Fault> {
+        Ok(Capabilities {
+            checks_sha256: self.refuses_damage(&format!("{scratch}sha256"), Guard::Sha256).await?,
+            checks_md5: self.refuses_damage(&format!("{scratch}md5"), Guard::Md5).await?,
+            checks_crc64: self.refuses_damage(&format!("{scratch}crc64"), Guard::Crc64).await?,
+            multipart: self.has_multipart(&format!("{scratch}multipart")).await?,
+            keeps_versions: self.keeps_versions().await,
+            ..tried
+        })
+    }
+}
+
 impl S3Store {
     /// Whether a body that is guarded like that is taken, and refused if it was damaged on the way. A service that
     /// refuses both knows nothing of this guard, or forbids it. One that refuses the damaged body and keeps it all the
     /// same has checked nothing that could be relied upon: whoever reads the key has it.
-    pub(in crate::store) async fn refuses_damage(&self, key: &str, guard: Guard) -> Result<bool, Fault> {
+    pub(super) async fn refuses_damage(&self, key: &str, guard: Guard) -> Result<bool, Fault> {
         let damaged = format!("{key}-damaged");
         if !self.takes(&format!("{key}-good"), guard, false).await? || self.takes(&damaged, guard, true).await? {
             return Ok(false);
@@ -65,7 +89,7 @@ impl S3Store {
     }
 
     /// Whether a multipart upload can be begun, filled, listed and aborted. Leaves none behind.
-    pub(in crate::store) async fn has_multipart(&self, key: &str) -> Result<bool, Fault> {
+    async fn has_multipart(&self, key: &str) -> Result<bool, Fault> {
         let path = self.path(key);
         let begun = self.client.create_multipart_upload().bucket(&self.bucket).key(&path).send().await;
         let Some(upload) = begun.ok().and_then(|it| it.upload_id) else { return Ok(false) };
@@ -94,7 +118,7 @@ impl S3Store {
     }
 
     /// Whether the bucket keeps old versions, so that a delete gives no space back.
-    pub(in crate::store) async fn keeps_versions(&self) -> bool {
+    async fn keeps_versions(&self) -> bool {
         // Services without versions answer in many ways that they have none.
         let answer = self.client.get_bucket_versioning().bucket(&self.bucket).send().await;
         answer.is_ok_and(|it| it.status() == Some(&BucketVersioningStatus::Enabled))

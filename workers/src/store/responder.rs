@@ -38,12 +38,6 @@ pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Strin
     format!("{text}\r\n{body}")
 }
 
-/// An answer with an error of S3 in it.
-pub(super) fn refusal(status: u16, code: &str) -> String {
-    let body = format!("<Error><Code>{code}</Code><Message>said so</Message><RequestId>1</RequestId></Error>");
-    answer(status, &[("content-type", "application/xml")], &body)
-}
-
 pub(super) struct Responder {
     pub(super) endpoint: String,
     seen: Arc<Mutex<Vec<Seen>>>,
