@@ -182,7 +182,7 @@ async fn a_store_that_has_another_body_than_it_was_sent_is_not_believed() {
 
 /// A service that does the first put, loses the answer, and remembers whose it was; or says another's.
 fn loses_the_first_answer(someone_else: bool) -> impl Fn(usize, &Seen) -> String + Send + Sync + 'static {
-    let mark = std::sync::Mutex::new(None);
+    let mark = std::sync::Mutex::new(None::<String>);
     move |_, seen| {
         let mut mark = mark.lock().unwrap();
         match (seen.is("HEAD"), mark.clone()) {
