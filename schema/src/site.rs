@@ -208,6 +208,7 @@ pub struct Size(pub u64);
 /// A pool or store with everything that a worker needs to reach it. No secrets, only references.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "role", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "a site has some places, not thousands")]
 pub enum Place {
     /// Primary storage.
     Pool(Pool),

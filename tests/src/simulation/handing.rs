@@ -99,12 +99,15 @@ impl Simulation<'_> {
             let (a, b, c) = (pick(64), pick(3), pick(4) > 0);
             let kind = pick(27);
             let about_commits = self.choices.is_about(Focus::Commits);
+            let about_copies = self.choices.is_about(Focus::Copies);
             let mut pick = |n| self.choices.below(At::Plan, n);
             let what = match if which == 0 { 0 } else { kind } {
                 // A commit shows what it is worth when somebody stops it, or removes what it made.
                 1 | 2 if about_commits => What::About { operation: a, request: "cancel" },
                 3..6 if about_commits => What::Abandon { operation: a },
                 7..11 if about_commits => What::Destroy { made: a },
+                // A copy shows whether it can be stopped.
+                5 | 6 | 10 | 11 if about_copies => What::About { operation: a, request: "cancel" },
                 // Other names: none of them is refused since somebody else makes it.
                 3..12 if about_waits => What::Create { from: a, volume: which, wait: true },
                 12..14 if about_waits => What::Destroy { made: a },
