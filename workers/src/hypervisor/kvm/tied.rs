@@ -5,13 +5,14 @@
 use std::{ffi::OsStr, io, process::Stdio};
 use tokio::process::{Child, ChildStdin, Command};
 
-/// The shell gives on what the program's end says: its code, or 128 and the number of the signal.
+/// The shell gives on what the program's end says: its code, or 128 and the number of the signal. Who watches the pipe comes
+/// first, and kills the whole group: when the shell dies before it has started the program, there is nothing to kill.
 const SCRIPT: &str = r#"
 exec 3<&0
+{ read -r _ <&3; kill -9 0; } 2>/dev/null &
+watch=$!
 "$@" </dev/null 3<&- &
 program=$!
-{ read -r _ <&3; kill -9 "$program"; } 2>/dev/null &
-watch=$!
 exec 3<&-
 wait "$program"
 code=$?
@@ -44,7 +45,8 @@ impl Tied {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SCRIPT, "sh", program]).args(arguments).env("LC_ALL", "C");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // A group of its own: an interrupt from the terminal is for the worker, which ends its programs itself.
+        // A group of its own, which is killed as a whole. An interrupt from the terminal is for the worker, which ends its programs
+        // itself.
         let mut shell = command.process_group(0).kill_on_drop(true).spawn()?;
         // Taken, as waiting for a child closes its input first.
         let _tie = shell.stdin.take();
@@ -104,5 +106,19 @@ mod tests {
         drop(dropped);
         // The program has the other end of this pipe: it ends when the program has ended.
         errors.read_to_end(&mut vec![]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn however_soon_it_is_dropped_nothing_goes_on_running() {
+        let many = (0..32).map(|which| async move {
+            let mut dropped = start("echo started >&2; exec sleep 1000");
+            let mut errors = dropped.errors().unwrap();
+            if which % 2 == 0 {
+                errors.read_exact(&mut [0; 8]).await.unwrap();
+            }
+            drop(dropped);
+            errors.read_to_end(&mut vec![]).await.unwrap();
+        });
+        futures::future::join_all(many).await;
     }
 }
