@@ -79,7 +79,8 @@ impl Job {
         match self.message.step.as_str() {
             <volume::Publish as Step>::NAME => Some(format!("volume {}", text("volume"))),
             <object::Copy as Step>::NAME => Some(format!("anchor of {}", text("volume"))),
-            <sweep::Delete as Step>::NAME | <sweep::List as Step>::NAME => Some(format!("sweep of {}", text("store"))),
+            // A list only looks: one that is cancelled may go on while the next one begins.
+            <sweep::Delete as Step>::NAME => Some(format!("sweep of {}", text("store"))),
             _ => None,
         }
     }
